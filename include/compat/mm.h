@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#ifndef COMPAT_MM_H
+#define COMPAT_MM_H
+
+#include <linux/mm.h>
+#include <linux/mmzone.h>
+#include <linux/version.h>
+#include <linux/vmstat.h>
+
+/* MAX_ORDER was exclusive up to 6.3 and inclusive up to 6.7. */
+#ifdef MAX_PAGE_ORDER
+#define VB_MAX_ORDER	MAX_PAGE_ORDER
+#elif LINUX_VERSION_CODE >= KERNEL_VERSION(6, 4, 0)
+#define VB_MAX_ORDER	MAX_ORDER
+#else
+#define VB_MAX_ORDER	(MAX_ORDER - 1)
+#endif
+
+/*
+ * Pages scanned and reclaimed since boot. 7.1 moved them from the vm events to
+ * the node statistics, and khugepaged has its own since 6.3; all are enum
+ * constants. @events: what all_vm_events() filled.
+ */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(7, 1, 0)
+#define vb_reclaim_event(events, item)	((u64)global_node_page_state(item))
+#else
+#define vb_reclaim_event(events, item)	((u64)(events)[item])
+#endif
+
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 3, 0)
+#define vb_async_event(events, item) \
+	(vb_reclaim_event(events, item##_KSWAPD) + \
+	 vb_reclaim_event(events, item##_KHUGEPAGED))
+#else
+#define vb_async_event(events, item)	vb_reclaim_event(events, item##_KSWAPD)
+#endif
+#define vb_direct_event(events, item)	vb_reclaim_event(events, item##_DIRECT)
+
+/* Without hugetlbfs there is nothing to count, and no name for it. */
+#ifdef CONFIG_HUGETLB_PAGE
+#define vb_hugetlb_event(events, item)	((events)[item])
+#else
+#define vb_hugetlb_event(events, item)	0
+#endif
+
+#endif /* COMPAT_MM_H */
