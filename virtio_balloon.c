@@ -1,0 +1,2416 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Virtio memory balloon: the host takes memory from the running guest and
+ * gives it back.
+ *
+ * Life of a page
+ *
+ *   i.   taken: allocated as part of the largest block to be had (2 MiB, then
+ *        smaller, single pages last) and split; belongs to one PFN buffer.
+ *   ii.  offered: its PFN is in a buffer on the inflateq. Nobody may touch,
+ *        move, count or deflate it (B15, B16).
+ *   iii. held: the host used that buffer and `actual` counts the page. It waits
+ *        on the balloon's own list, together with its neighbours; once sizing
+ *        has come to rest it goes to mm's balloon list, one by one, and mm may
+ *        migrate it.
+ *   iv.  returning: off the lists, in a buffer on the deflateq (B12). With
+ *        MUST_TELL_HOST it stays in the buffer until the host used that (B13);
+ *        without, it is free at once (B14).
+ *   v.   free: neighbours go back together, as the blocks they once were.
+ *
+ * Pages move by whole buffer, and as runs: neighbours that were taken or found
+ * together are handled by their first page, which links them (lru) and knows
+ * how many they are (private). i -> ii is vb_offer(), ii -> iii vb_hold(),
+ * iii -> iv vb_return(), iv -> v vb_release().
+ *
+ * Contexts
+ *
+ *   queue callbacks    irq: wake their queue's waiters or queue the stats work
+ *   sizing work        target -> policy -> inflate or deflate, step by step;
+ *                      waits for the host for a few seconds a step at most
+ *   publish work       the only writer of `actual` while the driver runs
+ *   enlist work        hands held pages to mm's list while sizing rests
+ *   stats work         fills and offers the one stats buffer; waits for nothing
+ *   OOM notifier       returns held pages; allocates nothing; waits for the
+ *                      host, bounded, only with MUST_TELL_HOST or if every
+ *                      buffer is in flight and mm would kill otherwise
+ *   migration          returns the page, keeps the new one for sizing to offer;
+ *                      waits for nothing
+ *
+ * Locking
+ *
+ *   vb_queue.lock guards one queue's ring and pool for a few instructions, so
+ *   that inflate, deflate and stats never meet. vb.runs_lock guards the lists
+ *   of held runs and of spare pages. vb.gate orders "queue a work" against "the
+ *   driver stops"; RCU does so for migration. None is held while anything
+ *   allocates, waits or accesses configuration space; no lock nests in another.
+ *
+ * A wait ends on the answer, on a broken device or when the driver stops.
+ * Pages whose state the host did not confirm are kept until the device is
+ * reset, and every buffer outlives the device's access to it.
+ *
+ * Units: pages are guest pages unless a name or comment says 4 KiB, the unit
+ * of the protocol. B1..B49 are the driver statements of VIRTIO 1.4, 5.5, in
+ * the order of its text.
+ */
+
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/debugfs.h>
+#include <linux/delay.h>
+#include <linux/jiffies.h>
+#include <linux/ktime.h>
+#include <linux/module.h>
+#include <linux/oom.h>
+#include <linux/pagemap.h>
+#include <linux/ratelimit.h>
+#include <linux/seq_file.h>
+#include <linux/slab.h>
+#include <linux/swap.h>
+#include <linux/virtio.h>
+#include <linux/virtio_balloon.h>
+#include <linux/virtio_config.h>
+#include <linux/workqueue.h>
+
+#include <compat/balloon.h>
+#include <compat/mm.h>
+#include <compat/virtio.h>
+
+#define CREATE_TRACE_POINTS
+#include <trace/events/virtio_balloon.h>
+
+/* 4 KiB pages in a guest page: 1, 4 or 16 */
+#define VB_PPP			(1U << (PAGE_SHIFT - VIRTIO_BALLOON_PFN_SHIFT))
+#define VB_PAGES(bytes)		((unsigned long)(bytes) >> PAGE_SHIFT)
+#define VB_KIB(pages)		((u64)(pages) << (PAGE_SHIFT - 10))
+
+/* Blocks up to this order are taken and given back whole: 2 MiB. */
+#define VB_BLOCK_ORDER		min_t(unsigned int, ilog2(VB_PAGES(SZ_2M)), \
+				      VB_MAX_ORDER)
+
+/* Buffers of a queue (as far as its ring has room), and how many a kick. */
+#define VB_BUFFERS		64U
+#define VB_GROUP		16U
+
+/* A sizing step looks at the host's wish and the guest's memory anew. */
+#define VB_STEP			VB_PAGES(SZ_64M)
+#define VB_MIN_STEP		VB_PAGES(SZ_1M)
+
+/* How long a step or a caller in mm waits for the host. */
+#define VB_PATIENCE		(2 * HZ)
+#define VB_LAST_PATIENCE	(5 * HZ)	/* for each step of a removal */
+#define VB_SLICE		(HZ / 10)
+
+#define VB_PUBLISH_INTERVAL	(HZ / 10)
+#define VB_STATS_INTERVAL	(HZ / 100)
+#define VB_STALL_RETRY		HZ
+#define VB_PACE			HZ
+#define VB_ENLIST_DELAY		HZ
+#define VB_ENLIST_RUNS		64		/* at a time */
+
+#define VB_BACKOFF_MIN_MS	200
+#define VB_BACKOFF_MAX_MS	30000
+#define VB_HOLD_OFF_MIN		(5 * HZ)
+#define VB_HOLD_OFF_MAX		(300 * HZ)
+
+#define VB_OOM_STEP_MIN		VB_PAGES(SZ_1M)
+#define VB_OOM_STEP_MAX		VB_PAGES(SZ_64M)
+#define VB_OOM_REPEAT		(10 * HZ)
+
+/*
+ * Parameters
+ */
+
+/* An integer parameter and what it may be */
+struct vb_range {
+	int value;
+	int min;
+	int max;
+};
+
+static int vb_range_set(const char *val, const struct kernel_param *kp)
+{
+	struct vb_range *range = kp->arg;
+	int value, rc;
+
+	rc = kstrtoint(val, 0, &value);
+	if (!rc && (value < range->min || value > range->max))
+		rc = -ERANGE;
+	if (rc)
+		pr_err("%s=%s refused: allowed are %d to %d\n", kp->name, val,
+		       range->min, range->max);
+	else
+		WRITE_ONCE(range->value, value);
+	return rc;
+}
+
+static int vb_range_get(char *buffer, const struct kernel_param *kp)
+{
+	const struct vb_range *range = kp->arg;
+
+	return sysfs_emit(buffer, "%d\n", READ_ONCE(range->value));
+}
+
+static const struct kernel_param_ops vb_range_ops = {
+	.set = vb_range_set,
+	.get = vb_range_get,
+};
+
+static struct vb_range vb_oom_pages = { .value = 0, .max = SZ_1M };
+module_param_cb(oom_pages, &vb_range_ops, &vb_oom_pages, 0644);
+__MODULE_PARM_TYPE(oom_pages, "int");
+MODULE_PARM_DESC(oom_pages, "4 KiB pages to give back each time the guest runs out of memory, 0 to 1048576 (default 0: 256, growing while that repeats)");
+
+static struct vb_range vb_floor_mib = { .value = -1, .min = -1, .max = SZ_1M };
+module_param_cb(floor, &vb_range_ops, &vb_floor_mib, 0644);
+__MODULE_PARM_TYPE(floor, "int");
+MODULE_PARM_DESC(floor, "MiB of available memory that inflation leaves to the guest, 0 to 1048576 (default -1: by its size, 64 KiB times the square root of its RAM in KiB)");
+
+static struct vb_range vb_pfns_per_buffer = {
+	.value = 256, .min = 16, .max = 4096
+};
+module_param_cb(pfns_per_buffer, &vb_range_ops, &vb_pfns_per_buffer, 0444);
+__MODULE_PARM_TYPE(pfns_per_buffer, "int");
+MODULE_PARM_DESC(pfns_per_buffer, "4 KiB pages a buffer, 16 to 4096 (default 256; more only on QEMU: 512 for hugetlb memory. Other hosts ignore or never answer larger buffers)");
+
+#define VB_NR_SPEC_STATS	(VIRTIO_BALLOON_S_HTLB_PGFAIL + 1)
+
+static unsigned int vb_nr_stats = VIRTIO_BALLOON_S_NR;
+
+static const char * const vb_stats_sets[] = { "spec", "all" };
+
+static int vb_stats_set(const char *val, const struct kernel_param *kp)
+{
+	int set = sysfs_match_string(vb_stats_sets, val);
+
+	if (set < 0) {
+		pr_err("%s=%s refused: allowed are spec and all\n",
+		       kp->name, val);
+		return set;
+	}
+	vb_nr_stats = set ? VIRTIO_BALLOON_S_NR : VB_NR_SPEC_STATS;
+	return 0;
+}
+
+static int vb_stats_get(char *buffer, const struct kernel_param *kp)
+{
+	return sysfs_emit(buffer, "%s\n",
+			  vb_stats_sets[vb_nr_stats == VIRTIO_BALLOON_S_NR]);
+}
+
+static const struct kernel_param_ops vb_stats_ops = {
+	.set = vb_stats_set,
+	.get = vb_stats_get,
+};
+
+module_param_cb(stats, &vb_stats_ops, NULL, 0444);
+__MODULE_PARM_TYPE(stats, "string");
+MODULE_PARM_DESC(stats, "statistics for the host: all (default, tags 0 to 15) or spec (0 to 9: Firecracker before 1.14 and kvmtool break on more)");
+
+/*
+ * Types
+ */
+
+struct vb;
+
+/*
+ * PFNs, the pages behind them, and the token of the virtqueue. Owned by its
+ * queue's pool, by whoever fills it, or by the device.
+ */
+struct vb_buf {
+	struct list_head node;		/* in the pool */
+	struct list_head runs;		/* pages that wait for the host */
+	struct page *moved;		/* or the one page of a migration */
+	unsigned int nr_pages;
+	__virtio32 *pfns;		/* shared with the device: write only */
+};
+
+/* One direction: its ring and its pool of buffers */
+struct vb_queue {
+	struct virtqueue *vq;
+	spinlock_t lock;		/* the ring and the fields to @wait */
+	struct list_head free;
+	unsigned int nr_bufs;
+	unsigned int nr_free;
+	unsigned int reserve;		/* so many are left to the OOM path */
+	unsigned int in_flight;
+	unsigned int unkicked;		/* added since the last kick */
+	unsigned long nr_used;
+	unsigned long nr_kicks;
+	wait_queue_head_t wait;		/* the host used a buffer */
+	unsigned int longest_wait;	/* ms; statistics, unlocked */
+
+	/* Takes what the host used, in the context of whoever reaps it. */
+	void (*used)(struct vb *vb, struct vb_buf *buf);
+};
+
+/* What sizing does or waits for; one setter, vb_set_state() */
+enum vb_state {
+	VB_IDLE,	/* the balloon has the size that the host asked for */
+	VB_INFLATING,
+	VB_DEFLATING,
+	VB_FLOOR,	/* more would leave the guest too little; back-off */
+	VB_NO_MEMORY,	/* no page to be had; back-off */
+	VB_HOLD_OFF,	/* pages went back on OOM; not inflating for a while */
+	VB_STALLED,	/* the host does not use our buffers; asking again */
+	VB_BROKEN,	/* the device died; only a reset helps */
+	VB_NR_STATES
+};
+
+static const struct {
+	const char *name;
+	const char *why;
+} vb_states[VB_NR_STATES] = {
+	[VB_IDLE]	= { "idle", "target reached" },
+	[VB_INFLATING]	= { "inflating", "below target" },
+	[VB_DEFLATING]	= { "deflating", "above target" },
+	[VB_FLOOR]	= { "floor", "the guest needs what it has left" },
+	[VB_NO_MEMORY]	= { "no-memory", "the guest has no page to give" },
+	[VB_HOLD_OFF]	= { "hold-off", "the guest was just out of memory" },
+	[VB_STALLED]	= { "stalled", "the host does not answer" },
+	[VB_BROKEN]	= { "broken", "the device failed and needs a reset" },
+};
+
+enum vb_phase {
+	VB_RUNNING,	/* works may be queued, waits may last */
+	VB_STOPPING,	/* no work is queued, every wait ends */
+	VB_CLOSING,	/* works are gone; the last pages are returned */
+};
+
+/*
+ * Queues in the order of the specification. Devices number them densely over
+ * what they offer, so a queue is set up if and only if its feature is.
+ */
+enum vb_queue_nr {
+	VB_Q_INFLATE,
+	VB_Q_DEFLATE,
+	VB_Q_STATS,
+	VB_Q_HINT,
+	VB_Q_REPORT,
+	VB_NR_QUEUES
+};
+
+struct vb {
+	struct virtio_device *vdev;
+	struct balloon_dev_info info;	/* held pages on mm's list; mm's lock */
+	struct list_head runs;		/* held pages that mm has not yet */
+	struct list_head spares;	/* pages for which mm moved held ones */
+	unsigned long nr_spares;
+	spinlock_t runs_lock;		/* @runs, @spares, @nr_spares */
+	struct vb_queue inflateq;
+	struct vb_queue deflateq;
+	bool must_tell;			/* MUST_TELL_HOST */
+	bool oom;			/* DEFLATE_ON_OOM */
+	bool little_endian;
+	unsigned long buf_pages;	/* guest pages a buffer */
+
+	spinlock_t gate;		/* @phase against queueing; irq */
+	enum vb_phase phase;
+	bool broken;			/* the device asked for a reset */
+	int check_status;		/* the configuration changed */
+
+	struct workqueue_struct *wq;
+	struct delayed_work sizing;
+	struct delayed_work publish;
+	struct delayed_work enlist;
+
+	atomic_long_t offered;		/* pages on the inflateq */
+	atomic_long_t held;		/* pages `actual` counts */
+	atomic_long_t returned;		/* pages freed after deflating, ever */
+
+	/* Sizing work only; the status file reads them. */
+	enum vb_state state;
+	struct ratelimit_state log_limit;
+	u32 num_pages;			/* the host's wish, 4 KiB pages */
+	unsigned long target;		/* and what the guest makes of it */
+	unsigned int retries;		/* of a back-off */
+	unsigned int logged;		/* bits: states logged at this target */
+	bool paced;			/* OOM since the last target */
+
+	/* OOM notifier; a new target resets the hold-off. */
+	struct notifier_block oom_nb;
+	unsigned long oom_step;
+	unsigned long oom_count;
+	unsigned long hold_off;		/* jiffies; 0: none */
+	u64 oom_last;			/* jiffies64, as all points in time */
+	u64 hold_until;
+
+	/* Publish work only */
+	bool unpublished;		/* `actual` may be somebody else's */
+	u32 published;			/* 4 KiB pages */
+	u64 published_at;
+	unsigned long nr_published;
+
+	atomic_long_t migrated;		/* pages, ever */
+
+	struct virtqueue *statsq;
+	struct workqueue_struct *stats_wq;
+	struct delayed_work stats_work;
+	u64 stats_at;
+	unsigned long nr_stats;
+	struct virtio_balloon_stat *stats;	/* the statsq's one buffer */
+	unsigned long *events;		/* room for all_vm_events() */
+
+	struct dentry *debugfs;
+};
+
+/*
+ * Policy: pure functions, no device. Pages are guest pages, times jiffies.
+ */
+
+/**
+ * vb_target() - what the host asks for
+ * @num_pages: its wish, 4 KiB pages
+ * @total: all the memory the guest has
+ *
+ * Rounded up, so that `actual` reaches @num_pages on large guest pages too.
+ */
+static unsigned long vb_target(u32 num_pages, unsigned long total)
+{
+	return min_t(u64, ((u64)num_pages + VB_PPP - 1) / VB_PPP, total);
+}
+
+/**
+ * vb_floor() - available memory that inflation leaves to the guest
+ * @total: all the memory the guest has
+ * @mib: the parameter, MiB, negative for the default
+ *
+ * The default grows with the square root, as the kernel's own reserves do:
+ * 32 MiB of 256 MiB, 64 MiB of 1 GiB, 512 MiB of 64 GiB.
+ */
+static unsigned long vb_floor(unsigned long total, int mib)
+{
+	if (mib >= 0)
+		return (unsigned long)mib << (20 - PAGE_SHIFT);
+	return (64 * int_sqrt(VB_KIB(total))) >> (PAGE_SHIFT - 10);
+}
+
+/**
+ * vb_room() - pages one step may take
+ * @need: pages missing to the target
+ * @available: as MemAvailable in /proc/meminfo
+ * @floor: see vb_floor()
+ * @paced: the guest ran out of memory at this target before
+ *
+ * After an OOM the way back is slow and ends at twice the floor: what the
+ * guest needed once it will need again.
+ *
+ * Return: 0 if the floor is reached.
+ */
+static unsigned long vb_room(unsigned long need, unsigned long available,
+			     unsigned long floor, bool paced)
+{
+	unsigned long room;
+
+	if (paced)
+		floor *= 2;
+	room = available > floor ? available - floor : 0;
+	if (room < VB_MIN_STEP && room < need)
+		return 0;
+	if (paced)
+		room = max(room / 8, VB_MIN_STEP);
+	return min3(need, room, VB_STEP);
+}
+
+/* Milliseconds to the @retry'th new attempt: 200, 400 .. 30000 */
+static unsigned int vb_backoff_ms(unsigned int retry)
+{
+	return min_t(unsigned int, VB_BACKOFF_MIN_MS << min(retry, 10U),
+		     VB_BACKOFF_MAX_MS);
+}
+
+/**
+ * vb_hold_off_next() - how long not to inflate after an OOM
+ * @hold_off: the last hold-off, 0 if none
+ * @since: since that ended, negative if it has not
+ *
+ * Doubles if the guest ran out of memory soon after inflation went on.
+ */
+static unsigned long vb_hold_off_next(unsigned long hold_off, s64 since)
+{
+	if (!hold_off || since > (s64)hold_off)
+		return VB_HOLD_OFF_MIN;
+	if (since < 0)
+		return hold_off;
+	return min_t(unsigned long, 2 * hold_off, VB_HOLD_OFF_MAX);
+}
+
+/**
+ * vb_oom_step_next() - pages to give back on an OOM
+ * @step: what the last one gave, 0 if none
+ * @since: since then
+ * @param: the parameter, 4 KiB pages, 0 for the default
+ */
+static unsigned long vb_oom_step_next(unsigned long step, u64 since, int param)
+{
+	if (param)
+		return DIV_ROUND_UP((unsigned int)param, VB_PPP);
+	if (!step || since > VB_OOM_REPEAT)
+		return VB_OOM_STEP_MIN;
+	return min(4 * step, VB_OOM_STEP_MAX);
+}
+
+/* Jiffies until @due; 0 if that has passed. 32 bits would come around. */
+static unsigned long vb_until(u64 due)
+{
+	u64 now = get_jiffies_64();
+
+	return due > now ? due - now : 0;
+}
+
+/*
+ * Queues and their buffers
+ */
+
+/* Context: any, while the queues exist. */
+static bool vb_is_broken(struct vb *vb)
+{
+	return READ_ONCE(vb->broken) || virtqueue_is_broken(vb->inflateq.vq) ||
+	       virtqueue_is_broken(vb->deflateq.vq);
+}
+
+/*
+ * Queues @work unless the driver stops. Context: any, irq too. Without a delay
+ * a pending work is pulled forward; with one it stays where it is.
+ */
+static void vb_queue_work(struct vb *vb, struct workqueue_struct *wq,
+			  struct delayed_work *work, unsigned long delay)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(&vb->gate, flags);
+	if (vb->phase == VB_RUNNING) {
+		if (delay)
+			queue_delayed_work(wq, work, delay);
+		else
+			mod_delayed_work(wq, work, 0);
+	}
+	spin_unlock_irqrestore(&vb->gate, flags);
+}
+
+static void vb_set_phase(struct vb *vb, enum vb_phase phase)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(&vb->gate, flags);
+	vb->phase = phase;
+	spin_unlock_irqrestore(&vb->gate, flags);
+}
+
+/* The callback of inflateq and deflateq. Context: irq */
+static void vb_queue_used(struct virtqueue *vq)
+{
+	struct vb *vb = vq->vdev->priv;
+	bool inflate = vq == vb->inflateq.vq;
+
+	wake_up(inflate ? &vb->inflateq.wait : &vb->deflateq.wait);
+}
+
+/* A buffer from the pool, or NULL; leaves @keep of them there. */
+static struct vb_buf *vb_buf_get(struct vb_queue *q, unsigned int keep)
+{
+	struct vb_buf *buf = NULL;
+
+	spin_lock(&q->lock);
+	if (q->nr_free > keep) {
+		buf = list_first_entry(&q->free, struct vb_buf, node);
+		list_del(&buf->node);
+		q->nr_free--;
+	}
+	spin_unlock(&q->lock);
+	return buf;
+}
+
+static void vb_buf_put(struct vb_queue *q, struct vb_buf *buf)
+{
+	buf->nr_pages = 0;
+	buf->moved = NULL;
+	spin_lock(&q->lock);
+	list_add(&buf->node, &q->free);
+	q->nr_free++;
+	spin_unlock(&q->lock);
+}
+
+/* Appends the PFNs of @nr pages; the caller knows that there is room. */
+static void vb_buf_add(struct vb *vb, struct vb_buf *buf, struct page *page,
+		       unsigned int nr)
+{
+	__virtio32 *to = buf->pfns + buf->nr_pages * VB_PPP;
+	u32 pfn = page_to_pfn(page) * VB_PPP;
+	unsigned int i;
+
+	for (i = 0; i < nr * VB_PPP; i++)
+		to[i] = __cpu_to_virtio32(vb->little_endian, pfn + i);
+	buf->nr_pages += nr;
+}
+
+/* Of a buffer with pages, for tracing */
+static unsigned long vb_first_pfn(struct list_head *runs)
+{
+	return page_to_pfn(list_first_entry(runs, struct page, lru));
+}
+
+/* Tells the host about all buffers since the last kick. */
+static void vb_kick(struct vb_queue *q)
+{
+	bool notify = false;
+
+	spin_lock(&q->lock);
+	if (q->unkicked) {
+		notify = virtqueue_kick_prepare(q->vq);
+		q->nr_kicks += notify;
+		q->unkicked = 0;
+	}
+	spin_unlock(&q->lock);
+	if (notify)
+		virtqueue_notify(q->vq);
+}
+
+/**
+ * vb_submit() - expose a buffer to the device
+ * @q: its queue
+ * @buf: filled; the device's from now on
+ *
+ * Return: 0, or @buf is still the caller's: -EIO if the device is broken,
+ * -ENOMEM if the DMA layer has no room. The ring has: a pool is no larger.
+ */
+static int vb_submit(struct vb_queue *q, struct vb_buf *buf)
+{
+	unsigned int nr = buf->nr_pages * VB_PPP;
+	struct scatterlist sg;
+	bool kick;
+	int rc;
+
+	sg_init_one(&sg, buf->pfns, nr * sizeof(*buf->pfns));
+	spin_lock(&q->lock);
+	rc = virtqueue_add_outbuf(q->vq, &sg, 1, buf, GFP_ATOMIC);
+	if (!rc) {
+		q->in_flight++;
+		q->unkicked++;
+	}
+	kick = q->unkicked >= VB_GROUP;
+	spin_unlock(&q->lock);
+	if (kick)
+		vb_kick(q);
+	if (!rc)
+		return 0;
+	return virtqueue_is_broken(q->vq) ? -EIO : -ENOMEM;
+}
+
+/* The next buffer that the host used, or NULL. B19: its length says nothing. */
+static struct vb_buf *vb_next_used(struct vb_queue *q)
+{
+	struct vb_buf *buf;
+	unsigned int len;
+
+	spin_lock(&q->lock);
+	buf = virtqueue_get_buf(q->vq, &len);
+	if (buf) {
+		q->in_flight--;
+		q->nr_used++;
+	}
+	spin_unlock(&q->lock);
+	return buf;
+}
+
+/* Takes back all that the host used by now; returns how many buffers. */
+static unsigned int vb_reap(struct vb *vb, struct vb_queue *q)
+{
+	struct vb_buf *buf;
+	unsigned int nr = 0;
+
+	while ((buf = vb_next_used(q))) {
+		q->used(vb, buf);
+		vb_buf_put(q, buf);
+		nr++;
+	}
+	if (nr)
+		wake_up(&q->wait);
+	return nr;
+}
+
+/* Why a wait must end before the host answers, or 0 */
+static int vb_wait_ends(struct vb *vb)
+{
+	if (vb_is_broken(vb))
+		return -EIO;
+	return READ_ONCE(vb->phase) == VB_STOPPING ? -ECANCELED : 0;
+}
+
+static void vb_waited(struct vb *vb, struct vb_queue *q, unsigned long start,
+		      int rc)
+{
+	unsigned int nr = q == &vb->deflateq ? VB_Q_DEFLATE : VB_Q_INFLATE;
+	unsigned int ms = jiffies_to_msecs(jiffies - start);
+
+	if (ms > q->longest_wait)
+		q->longest_wait = ms;
+	if (rc == -ETIMEDOUT)
+		trace_virtio_balloon_stall(vb->vdev->index, nr, q->in_flight,
+					   ms);
+}
+
+/*
+ * Asks for an interrupt after most of the buffers in flight, where the device
+ * can do that. Return: what virtqueue_poll() wants to know.
+ */
+static unsigned int vb_arm(struct vb_queue *q)
+{
+	unsigned int last;
+
+	spin_lock(&q->lock);
+	last = virtqueue_enable_cb_prepare(q->vq);
+	virtqueue_enable_cb_delayed(q->vq);
+	spin_unlock(&q->lock);
+	return last;
+}
+
+static void vb_disarm(struct vb_queue *q)
+{
+	spin_lock(&q->lock);
+	virtqueue_disable_cb(q->vq);
+	spin_unlock(&q->lock);
+}
+
+/**
+ * vb_wait() - wait until the host has used a buffer
+ * @vb: the balloon
+ * @q: the queue
+ * @deadline: jiffies
+ *
+ * A device that broke wakes nobody, and another waiter may have disarmed the
+ * queue: hence the slices. Context: process, may sleep.
+ *
+ * Return: 0 if there is something to reap, somebody else reaped it or nothing
+ * is in flight, -ETIMEDOUT, -EIO if the device is broken, -ECANCELED if the
+ * driver stops.
+ */
+static int vb_wait(struct vb *vb, struct vb_queue *q, unsigned long deadline)
+{
+	unsigned long start = jiffies, seen = READ_ONCE(q->nr_used);
+	unsigned int last;
+	int rc = 0;
+
+	vb_kick(q);
+	while (!rc && READ_ONCE(q->in_flight)) {
+		last = vb_arm(q);
+		wait_event_timeout(q->wait, virtqueue_poll(q->vq, last) ||
+				   READ_ONCE(q->nr_used) != seen ||
+				   vb_wait_ends(vb), VB_SLICE);
+		rc = vb_wait_ends(vb);
+		if (virtqueue_poll(q->vq, last) ||
+		    READ_ONCE(q->nr_used) != seen)
+			break;
+		if (!rc && time_after_eq(jiffies, deadline))
+			rc = -ETIMEDOUT;
+	}
+	vb_disarm(q);
+	vb_waited(vb, q, start, rc);
+	return rc;
+}
+
+/*
+ * Makes some progress: takes back what the host used, or waits for it. Errors
+ * as vb_wait(), and -EAGAIN if there is progress, but not in time.
+ */
+static int vb_reap_wait(struct vb *vb, struct vb_queue *q,
+			unsigned long deadline)
+{
+	if (!vb_reap(vb, q))
+		return vb_wait(vb, q, deadline);
+	cond_resched();
+	return time_after(jiffies, deadline) ? -EAGAIN : 0;
+}
+
+/* vb_buf_get() that waits; errors as vb_reap_wait(). */
+static struct vb_buf *vb_buf_wait(struct vb *vb, struct vb_queue *q,
+				  unsigned long deadline)
+{
+	struct vb_buf *buf;
+	int rc = 0;
+
+	while (!(buf = vb_buf_get(q, q->reserve)) && !rc)
+		rc = vb_reap_wait(vb, q, deadline);
+	return buf ?: ERR_PTR(rc);
+}
+
+/* Until the host has used every buffer of @q; errors as vb_reap_wait(). */
+static int vb_drain(struct vb *vb, struct vb_queue *q, unsigned long deadline)
+{
+	int rc = 0;
+
+	while (READ_ONCE(q->in_flight) && !rc)
+		rc = vb_reap_wait(vb, q, deadline);
+	return READ_ONCE(q->in_flight) ? rc : 0;
+}
+
+/*
+ * Runs: neighbouring pages of one zone, from and to the allocator
+ */
+
+/* The block that is being dealt out to buffers */
+struct vb_block {
+	struct page *page;
+	unsigned int nr;		/* pages left of it */
+};
+
+static unsigned long vb_run_pages(struct page *run)
+{
+	return page_private(run);
+}
+
+/* struct pages need not be neighbours where their pages are. */
+static struct page *vb_nth(struct page *run, unsigned long n)
+{
+	return pfn_to_page(page_to_pfn(run) + n);
+}
+
+static void vb_add_run(struct list_head *runs, struct page *run,
+		       unsigned long nr)
+{
+	set_page_private(run, nr);
+	list_add_tail(&run->lru, runs);
+}
+
+/* Makes runs of single pages in ascending order; empties @pages. */
+static void vb_gather(struct list_head *pages, struct list_head *runs)
+{
+	struct page *page, *next, *run = NULL;
+	unsigned long nr = 0;
+
+	list_for_each_entry_safe(page, next, pages, lru) {
+		if (run && page_to_pfn(page) == page_to_pfn(run) + nr &&
+		    page_zone(page) == page_zone(run)) {
+			set_page_private(run, ++nr);
+			continue;
+		}
+		run = page;
+		nr = 1;
+		list_del(&run->lru);
+		vb_add_run(runs, run, nr);
+	}
+	INIT_LIST_HEAD(pages);
+}
+
+/*
+ * Without DEFLATE_ON_OOM the pages of the balloon are not the guest's:
+ * MemTotal follows what is held.
+ */
+static void vb_adjust_managed(struct vb *vb, struct list_head *runs, long sign)
+{
+	struct page *run;
+
+	if (vb->oom)
+		return;
+	list_for_each_entry(run, runs, lru)
+		adjust_managed_page_count(run, sign * vb_run_pages(run));
+}
+
+/*
+ * Frees the aligned block of @order at @page as one: the reverse of
+ * split_page(). Fails if somebody, say a compaction scanner, holds a passing
+ * reference to one of its pages, or if one is bad: mm keeps those out of the
+ * free lists one by one.
+ */
+static bool vb_free_block(struct page *page, unsigned int order)
+{
+	unsigned int i, nr = 1U << order;
+
+	if (nr > 1 && PageHWPoison(page))
+		return false;
+	for (i = 1; i < nr; i++) {
+		if (PageHWPoison(page + i) || !page_ref_freeze(page + i, 1))
+			break;
+		vb_balloon_forget(page + i);
+	}
+	if (i == nr) {
+		__free_pages(page, order);
+		return true;
+	}
+	while (--i)
+		page_ref_unfreeze(page + i, 1);
+	return false;
+}
+
+/* Frees @nr pages of one zone from @pfn on, as the largest blocks they make. */
+static void vb_free_run(unsigned long pfn, unsigned long nr)
+{
+	unsigned int i, order;
+	struct page *page;
+
+	while (nr) {
+		page = pfn_to_page(pfn);
+		order = min_t(unsigned int, ilog2(nr), VB_BLOCK_ORDER);
+		if (pfn)
+			order = min_t(unsigned int, order, __ffs(pfn));
+		if (!vb_free_block(page, order))
+			for (i = 0; i < 1U << order; i++)
+				put_page(page + i);
+		pfn += 1UL << order;
+		nr -= 1UL << order;
+	}
+}
+
+/* Frees pages that the balloon is done with; empties the list. */
+static void vb_free_runs(struct list_head *runs)
+{
+	struct page *run, *next;
+	unsigned long nr;
+
+	list_for_each_entry_safe(run, next, runs, lru) {
+		nr = vb_run_pages(run);
+		set_page_private(run, 0);
+		vb_free_run(page_to_pfn(run), nr);
+	}
+	INIT_LIST_HEAD(runs);
+}
+
+/*
+ * A page that migration left us, or NULL. Its migration may not yet have
+ * unlocked it. Context: may sleep.
+ */
+static struct page *vb_take_spare(struct vb *vb)
+{
+	struct page *page;
+
+	spin_lock(&vb->runs_lock);
+	page = list_first_entry_or_null(&vb->spares, struct page, lru);
+	if (page) {
+		list_del(&page->lru);
+		vb->nr_spares--;
+	}
+	spin_unlock(&vb->runs_lock);
+	if (page) {
+		lock_page(page);
+		unlock_page(page);
+	}
+	return page;
+}
+
+static void vb_free_spares(struct vb *vb)
+{
+	struct page *page;
+
+	while ((page = vb_take_spare(vb)))
+		put_page(page);
+}
+
+/* Memory for the balloon: a block of *@order or what there is below that. */
+static struct page *vb_alloc(unsigned int *order)
+{
+	const gfp_t one = VB_GFP | __GFP_NOMEMALLOC | __GFP_NORETRY |
+			  __GFP_NOWARN;
+	const gfp_t many = one & ~__GFP_RECLAIM;
+	struct page *page;
+
+	do {
+		page = alloc_pages(*order ? many : one, *order);
+	} while (!page && (*order)--);
+	if (page && *order)
+		split_page(page, *order);
+	return page;
+}
+
+/**
+ * vb_take() - take pages for the balloon
+ * @vb: the balloon
+ * @block: gets them
+ * @order: what to try first; what the ladder came down to
+ *
+ * What migration left comes first. Only single pages are worth reclaim, and
+ * only once through. Context: may sleep.
+ *
+ * Return: 0, -ENOMEM, or -ERANGE if the pages lie above what the protocol can
+ * name (16 TiB): another page's number must not be sent instead.
+ */
+static int vb_take(struct vb *vb, struct vb_block *block, unsigned int *order)
+{
+	unsigned int nr = 1;
+	unsigned long pfn;
+
+	block->page = vb_take_spare(vb);
+	if (!block->page) {
+		block->page = vb_alloc(order);
+		nr = 1U << *order;
+	}
+	if (!block->page)
+		return -ENOMEM;
+
+	pfn = page_to_pfn(block->page);
+	if ((u64)(pfn + nr) * VB_PPP > BIT_ULL(32)) {
+		vb_free_run(pfn, nr);
+		return -ERANGE;
+	}
+	block->nr = nr;
+	return 0;
+}
+
+/*
+ * Inflate
+ */
+
+/**
+ * vb_fill() - fill a buffer with newly taken pages
+ * @vb: the balloon
+ * @buf: empty
+ * @block: what the last block left over, and gets what this one leaves
+ * @want: pages, in this buffer and the next ones
+ *
+ * Each buffer starts at the top of the ladder again: reclaim for single pages
+ * may have made blocks. Return: 0 or as vb_take(), @buf then may have pages.
+ */
+static int vb_fill(struct vb *vb, struct vb_buf *buf, struct vb_block *block,
+		   unsigned long want)
+{
+	unsigned long nr, room = min(want, vb->buf_pages);
+	unsigned int order = VB_BLOCK_ORDER;
+	int rc = 0;
+
+	while (buf->nr_pages < room) {
+		if (!block->nr) {
+			order = min_t(unsigned int, order,
+				      ilog2(want - buf->nr_pages));
+			rc = vb_take(vb, block, &order);
+			if (rc)
+				break;
+		}
+		nr = min_t(unsigned long, block->nr, room - buf->nr_pages);
+		vb_buf_add(vb, buf, block->page, nr);
+		vb_add_run(&buf->runs, block->page, nr);
+		block->page += nr;
+		block->nr -= nr;
+	}
+	return rc;
+}
+
+/* Pages that were not offered after all */
+static void vb_drop(struct vb *vb, struct vb_buf *buf)
+{
+	vb_free_runs(&buf->runs);
+	vb_buf_put(&vb->inflateq, buf);
+}
+
+/* taken -> offered. Return: 0, or as vb_submit() with the pages free again. */
+static int vb_offer(struct vb *vb, struct vb_buf *buf)
+{
+	unsigned int nr = buf->nr_pages;
+	int rc;
+
+	atomic_long_add(nr, &vb->offered);
+	trace_virtio_balloon_inflate(vb->vdev->index, vb_first_pfn(&buf->runs),
+				     nr);
+	rc = vb_submit(&vb->inflateq, buf);
+	if (rc) {
+		atomic_long_sub(nr, &vb->offered);
+		vb_drop(vb, buf);
+	}
+	return rc;
+}
+
+static void vb_publish_soon(struct vb *vb)
+{
+	vb_queue_work(vb, vb->wq, &vb->publish,
+		      vb_until(vb->published_at + VB_PUBLISH_INTERVAL) ?: 1);
+}
+
+/* offered -> held: the host used a buffer of the inflateq. */
+static void vb_hold(struct vb *vb, struct vb_buf *buf)
+{
+	unsigned long nr = buf->nr_pages;
+
+	trace_virtio_balloon_held(vb->vdev->index, vb_first_pfn(&buf->runs),
+				  nr);
+	vb_adjust_managed(vb, &buf->runs, -1);
+	atomic_long_add(nr, &vb->held);
+	spin_lock(&vb->runs_lock);
+	list_splice_init(&buf->runs, &vb->runs);
+	spin_unlock(&vb->runs_lock);
+	atomic_long_sub(nr, &vb->offered);
+	vb_publish_soon(vb);
+}
+
+/* Up to @want held pages, the newest runs first; the last one may be cut. */
+static unsigned int vb_take_runs(struct vb *vb, struct list_head *runs,
+				 unsigned int want)
+{
+	unsigned int nr, left = want;
+	struct page *run;
+
+	spin_lock(&vb->runs_lock);
+	while (left && !list_empty(&vb->runs)) {
+		run = list_first_entry(&vb->runs, struct page, lru);
+		nr = min_t(unsigned long, left, vb_run_pages(run));
+		left -= nr;
+		if (nr == vb_run_pages(run)) {
+			list_move_tail(&run->lru, runs);
+		} else {
+			set_page_private(run, vb_run_pages(run) - nr);
+			vb_add_run(runs, vb_nth(run, vb_run_pages(run)), nr);
+		}
+	}
+	spin_unlock(&vb->runs_lock);
+	return want - left;
+}
+
+/* Makes a list of the pages of a run, all links at once. */
+static void vb_link(struct list_head *pages, struct page *run)
+{
+	unsigned long i, nr = vb_run_pages(run);
+	struct list_head *lru, *prev = pages;
+
+	for (i = 0; i < nr; i++) {
+		lru = &vb_nth(run, i)->lru;
+		lru->prev = prev;
+		prev->next = lru;
+		prev = lru;
+	}
+	prev->next = pages;
+	pages->prev = prev;
+}
+
+/*
+ * Hands a run to mm's list as single pages that can be migrated. Each costs as
+ * much as all of inflating it, hence not while the host waits for memory.
+ */
+static void vb_enlist_run(struct vb *vb, struct page *run)
+{
+	LIST_HEAD(pages);
+
+	vb_link(&pages, run);
+	set_page_private(run, 0);
+	balloon_page_list_enqueue(&vb->info, &pages);
+}
+
+/* Hands one run over, the oldest; false if there is none. */
+static bool vb_enlist_one(struct vb *vb)
+{
+	struct page *run;
+
+	spin_lock(&vb->runs_lock);
+	run = list_empty(&vb->runs) ? NULL :
+	      list_last_entry(&vb->runs, struct page, lru);
+	if (run)
+		list_del(&run->lru);
+	spin_unlock(&vb->runs_lock);
+	if (run)
+		vb_enlist_run(vb, run);
+	return run;
+}
+
+static bool vb_rests(struct vb *vb)
+{
+	enum vb_state state = READ_ONCE(vb->state);
+
+	return state != VB_INFLATING && state != VB_DEFLATING &&
+	       state != VB_BROKEN;
+}
+
+static void vb_enlist_later(struct vb *vb, unsigned long delay)
+{
+	vb_queue_work(vb, vb->wq, &vb->enlist, delay);
+}
+
+/* The sizing work queues this when it comes to rest. */
+static void vb_enlist_work(struct work_struct *work)
+{
+	struct vb *vb = container_of(to_delayed_work(work), struct vb, enlist);
+	unsigned int i;
+
+	for (i = 0; i < VB_ENLIST_RUNS; i++)
+		if (!vb_rests(vb) || !vb_enlist_one(vb))
+			return;
+	vb_enlist_later(vb, 1);
+}
+
+static bool vb_holds_off(struct vb *vb)
+{
+	return READ_ONCE(vb->hold_off) && vb_until(READ_ONCE(vb->hold_until));
+}
+
+/*
+ * Fills and offers one buffer. A page that came back a moment ago may be taken
+ * again: the host must hear of its return first, which only the end of all
+ * deflation shows, as the two queues have no order.
+ */
+static int vb_inflate_one(struct vb *vb, struct vb_block *block,
+			  unsigned long *want, unsigned long deadline)
+{
+	struct vb_buf *buf = vb_buf_wait(vb, &vb->inflateq, deadline);
+	int full, rc;
+
+	if (IS_ERR(buf))
+		return PTR_ERR(buf);
+	full = vb_fill(vb, buf, block, *want);
+	rc = vb_drain(vb, &vb->deflateq, deadline);
+	if (rc || !buf->nr_pages) {
+		vb_drop(vb, buf);
+		return rc ?: full;
+	}
+	*want -= buf->nr_pages;
+	return vb_offer(vb, buf) ?: full;
+}
+
+/**
+ * vb_inflate() - offer pages to the host
+ * @vb: the balloon
+ * @want: guest pages; what is left of them
+ *
+ * Context: sizing work. Does not wait for the last buffers in flight.
+ *
+ * Return: 0, -EBUSY if the guest ran out of memory meanwhile, or as vb_take()
+ * and vb_reap_wait().
+ */
+static int vb_inflate(struct vb *vb, unsigned long *want)
+{
+	unsigned long deadline = jiffies + VB_PATIENCE;
+	struct vb_block block = {};
+	int rc = 0;
+
+	while (*want && !rc) {
+		rc = vb_holds_off(vb) ? -EBUSY :
+		     vb_inflate_one(vb, &block, want, deadline);
+		vb_reap(vb, &vb->inflateq);
+		cond_resched();
+	}
+	vb_kick(&vb->inflateq);
+	vb_reap(vb, &vb->inflateq);
+	if (block.nr)
+		vb_free_run(page_to_pfn(block.page), block.nr);
+	return rc;
+}
+
+/*
+ * Deflate
+ */
+
+/* returning -> free */
+static void vb_release(struct vb *vb, struct list_head *runs, unsigned int nr)
+{
+	if (!nr)
+		return;
+	vb_adjust_managed(vb, runs, 1);
+	vb_free_runs(runs);
+	atomic_long_add(nr, &vb->returned);
+}
+
+/*
+ * The host used a buffer of the deflateq: with MUST_TELL_HOST its pages are
+ * free now (B13), without they have been since it was offered.
+ */
+static void vb_returned(struct vb *vb, struct vb_buf *buf)
+{
+	if (buf->moved)
+		put_page(buf->moved);
+	else if (!list_empty(&buf->runs))
+		vb_release(vb, &buf->runs, buf->nr_pages);
+}
+
+/*
+ * Takes up to @want pages off the lists. /proc/vmstat counts pages as they come
+ * to mm's list and leave it; those that never came there count here.
+ */
+static unsigned int vb_unhold(struct vb *vb, struct list_head *runs,
+			      unsigned int want)
+{
+	unsigned int nr = vb_take_runs(vb, runs, want);
+	LIST_HEAD(pages);
+
+	if (nr) {
+		count_vm_events(BALLOON_INFLATE, nr);
+		count_vm_events(BALLOON_DEFLATE, nr);
+	} else {
+		nr = balloon_page_list_dequeue(&vb->info, &pages, want);
+		vb_gather(&pages, runs);
+	}
+	atomic_long_sub(nr, &vb->held);
+	return nr;
+}
+
+/*
+ * The device refused: the pages stay held, the host never heard of it. They go
+ * to mm's list anew, when nobody can take them for movable any more.
+ */
+static void vb_unhold_failed(struct vb *vb, struct list_head *runs,
+			     unsigned int nr)
+{
+	struct page *run;
+	unsigned long i;
+
+	list_for_each_entry(run, runs, lru)
+		for (i = 0; i < vb_run_pages(run); i++)
+			vb_balloon_forget(vb_nth(run, i));
+	atomic_long_add(nr, &vb->held);
+	spin_lock(&vb->runs_lock);
+	list_splice(runs, &vb->runs);
+	spin_unlock(&vb->runs_lock);
+}
+
+/**
+ * vb_return() - held -> returning, and free if the host need not know first
+ * @vb: the balloon
+ * @buf: of the deflateq's pool, empty; not the caller's afterwards
+ * @want: pages, no more than a buffer has room for
+ *
+ * Context: process and OOM; neither allocates nor sleeps.
+ *
+ * Return: pages announced, 0 if the lists have none right now, or as
+ * vb_submit().
+ */
+static long vb_return(struct vb *vb, struct vb_buf *buf, unsigned int want)
+{
+	struct vb_queue *q = &vb->deflateq;
+	struct page *run;
+	unsigned int nr;
+	LIST_HEAD(runs);
+	int rc;
+
+	nr = vb_unhold(vb, &runs, want);
+	if (!nr) {
+		vb_buf_put(q, buf);
+		return 0;
+	}
+	list_for_each_entry(run, &runs, lru)
+		vb_buf_add(vb, buf, run, vb_run_pages(run));
+	trace_virtio_balloon_deflate(vb->vdev->index, vb_first_pfn(&runs), nr);
+
+	/* Once submitted, the buffer may come back at any time. */
+	if (vb->must_tell)
+		list_splice_init(&runs, &buf->runs);
+	rc = vb_submit(q, buf);
+	if (rc) {
+		list_splice_init(&buf->runs, &runs);
+		vb_unhold_failed(vb, &runs, nr);
+		vb_buf_put(q, buf);
+		return rc;
+	}
+	if (!vb->must_tell)
+		vb_release(vb, &runs, nr);
+	vb_publish_soon(vb);
+	return nr;
+}
+
+/**
+ * vb_deflate() - give @want held pages back
+ * @vb: the balloon
+ * @want: guest pages
+ * @deadline: jiffies, for waiting
+ *
+ * Context: sizing work and teardown.
+ *
+ * Return: 0, -ENODATA if mm has isolated the pages that are left or the host
+ * has not confirmed them, or as vb_submit() and vb_reap_wait().
+ */
+static int vb_deflate(struct vb *vb, unsigned long want,
+		      unsigned long deadline)
+{
+	struct vb_buf *buf;
+	long nr = 0;
+
+	while (want) {
+		buf = vb_buf_wait(vb, &vb->deflateq, deadline);
+		if (IS_ERR(buf)) {
+			nr = PTR_ERR(buf);
+			break;
+		}
+		nr = vb_return(vb, buf, min(want, vb->buf_pages));
+		if (nr <= 0)
+			break;
+		want -= nr;
+		cond_resched();
+	}
+	vb_kick(&vb->deflateq);
+	vb_reap(vb, &vb->deflateq);
+	return want ? (int)nr ?: -ENODATA : 0;
+}
+
+/*
+ * Publishing `actual`
+ */
+
+/*
+ * B17: `actual` follows every change of what is held; B18: not each on its
+ * own. One writer at a time, so that the newest value is the last. Context:
+ * process
+ */
+static void vb_publish(struct vb *vb, u32 actual)
+{
+	if (actual == vb->published && !vb->unpublished)
+		return;
+	virtio_cwrite_le(vb->vdev, struct virtio_balloon_config, actual,
+			 &actual);
+	trace_virtio_balloon_actual(vb->vdev->index, actual);
+	vb->unpublished = false;
+	vb->published = actual;
+	vb->published_at = get_jiffies_64();
+	vb->nr_published++;
+}
+
+static void vb_publish_work(struct work_struct *work)
+{
+	struct vb *vb = container_of(to_delayed_work(work), struct vb, publish);
+
+	if (!vb_is_broken(vb))
+		vb_publish(vb, atomic_long_read(&vb->held) * VB_PPP);
+}
+
+static void vb_publish_now(struct vb *vb)
+{
+	vb_queue_work(vb, vb->wq, &vb->publish, 0);
+}
+
+/*
+ * Sizing
+ */
+
+static void vb_queue_sizing(struct vb *vb, unsigned long delay)
+{
+	vb_queue_work(vb, vb->wq, &vb->sizing, delay);
+}
+
+/* All the memory of the guest: what mm manages and what we took out of that. */
+static unsigned long vb_total(struct vb *vb)
+{
+	return totalram_pages() +
+	       (vb->oom ? 0 : atomic_long_read(&vb->held));
+}
+
+static unsigned long vb_floor_now(struct vb *vb)
+{
+	return vb_floor(vb_total(vb), READ_ONCE(vb_floor_mib.value));
+}
+
+/* Says once per target and state why the balloon is not what the host wants. */
+static void vb_log_state(struct vb *vb, enum vb_state state)
+{
+	struct device *dev = &vb->vdev->dev;
+
+	if (state < VB_FLOOR || vb->logged & BIT(state))
+		return;
+	vb->logged |= BIT(state);
+	if (!__ratelimit(&vb->log_limit))
+		return;
+	dev_printk(state >= VB_STALLED ? KERN_WARNING : KERN_INFO, dev,
+		   "%s: %s; holding %llu KiB, the host asks for %llu KiB\n",
+		   vb_states[state].name, vb_states[state].why,
+		   VB_KIB(atomic_long_read(&vb->held)), VB_KIB(vb->target));
+}
+
+static void vb_set_state(struct vb *vb, enum vb_state state)
+{
+	if (state == vb->state)
+		return;
+	if (trace_virtio_balloon_state_enabled())
+		trace_virtio_balloon_state(vb->vdev->index,
+					   vb_states[vb->state].name,
+					   vb_states[state].name,
+					   si_mem_available(),
+					   vb_floor_now(vb));
+	WRITE_ONCE(vb->state, state);
+	vb_log_state(vb, state);
+}
+
+/* G2: a device that asks for a reset answers no more. */
+static void vb_check_status(struct vb *vb)
+{
+	struct virtio_device *vdev = vb->vdev;
+
+	if (!xchg(&vb->check_status, 0))
+		return;
+	if (vdev->config->get_status(vdev) & VIRTIO_CONFIG_S_NEEDS_RESET)
+		WRITE_ONCE(vb->broken, true);
+}
+
+/*
+ * Reads the host's wish, once a step. A new one starts with a clean slate; the
+ * same one may mean another target when the guest's memory changed.
+ */
+static void vb_read_target(struct vb *vb)
+{
+	u32 num_pages;
+
+	virtio_cread_le(vb->vdev, struct virtio_balloon_config, num_pages,
+			&num_pages);
+	WRITE_ONCE(vb->target, vb_target(num_pages, vb_total(vb)));
+	if (num_pages == vb->num_pages)
+		return;
+	trace_virtio_balloon_target(vb->vdev->index, vb->target,
+				    atomic_long_read(&vb->held));
+	vb->num_pages = num_pages;
+	vb->retries = 0;
+	vb->logged = 0;
+	vb->paced = false;
+	WRITE_ONCE(vb->hold_off, 0);
+}
+
+/*
+ * Pages that the next step may take: those that migration left cost the guest
+ * nothing.
+ */
+static unsigned long vb_step(struct vb *vb, unsigned long need)
+{
+	unsigned long room = vb_room(need, si_mem_available(),
+				     vb_floor_now(vb), vb->paced);
+
+	return max(room, min(need, READ_ONCE(vb->nr_spares)));
+}
+
+/* As far up as policy allows. Errors as vb_inflate(), -ENOSPC at the floor. */
+static int vb_size_up(struct vb *vb, unsigned long need)
+{
+	unsigned long step, left;
+	int rc;
+
+	if (vb_holds_off(vb)) {
+		vb_free_spares(vb);
+		return -EBUSY;
+	}
+	if (READ_ONCE(vb->hold_off))
+		vb->paced = true;
+	step = vb_step(vb, need);
+	if (!step)
+		return -ENOSPC;
+	vb_set_state(vb, VB_INFLATING);
+	left = step;
+	rc = vb_inflate(vb, &left);
+	if (left < step)
+		vb->retries = 0;
+	return rc ?: -EAGAIN;
+}
+
+static int vb_size_down(struct vb *vb, unsigned long excess)
+{
+	int rc;
+
+	vb_set_state(vb, VB_DEFLATING);
+	rc = vb_deflate(vb, min(excess, VB_STEP), jiffies + VB_PATIENCE);
+	if (rc == -ENODATA && atomic_long_read(&vb->offered))
+		rc = vb_wait(vb, &vb->inflateq, jiffies + VB_PATIENCE);
+	return rc ?: -EAGAIN;
+}
+
+/**
+ * vb_size() - one step towards the target
+ * @vb: the balloon
+ *
+ * Return: 0 when the balloon has its size and the host has confirmed it,
+ * -EAGAIN when there is more to do, otherwise what hinders it.
+ */
+static int vb_size(struct vb *vb)
+{
+	long need;
+	int rc;
+
+	if (vb_is_broken(vb))
+		return -EIO;
+	vb_reap(vb, &vb->inflateq);
+	vb_reap(vb, &vb->deflateq);
+	need = vb->target - atomic_long_read(&vb->held) -
+	       atomic_long_read(&vb->offered);
+	if (need > 0)
+		return vb_size_up(vb, need);
+	vb_free_spares(vb);
+	if (need < 0)
+		return vb_size_down(vb, -need);
+
+	rc = vb_drain(vb, &vb->inflateq, jiffies + VB_PATIENCE);
+	if (!rc)
+		rc = vb_drain(vb, &vb->deflateq, jiffies + VB_PATIENCE);
+	return rc;
+}
+
+/*
+ * The sizing work: one step, then what its result means. It queues itself as
+ * long as there is something to wait for that no interrupt announces.
+ */
+static void vb_sizing_work(struct work_struct *work)
+{
+	struct vb *vb = container_of(to_delayed_work(work), struct vb, sizing);
+	enum vb_state state = vb->state;
+	long delay = -1;
+	int rc;
+
+	vb_check_status(vb);
+	if (!vb_is_broken(vb))
+		vb_read_target(vb);
+	rc = vb_size(vb);
+	switch (rc) {
+	case 0:
+		state = VB_IDLE;
+		break;
+	case -EAGAIN:	/* the next step; paced once the guest was in need */
+		state = vb->state;
+		delay = vb->paced && state == VB_INFLATING ? VB_PACE : 0;
+		break;
+	case -ENODATA:	/* mm is migrating what is left: not for long */
+		state = VB_DEFLATING;
+		delay = msecs_to_jiffies(VB_BACKOFF_MIN_MS);
+		break;
+	case -ENOSPC:	/* memory that becomes available sends no event */
+		state = VB_FLOOR;
+		delay = msecs_to_jiffies(vb_backoff_ms(vb->retries++));
+		break;
+	case -ENOMEM:
+	case -ERANGE:
+		state = VB_NO_MEMORY;
+		delay = msecs_to_jiffies(vb_backoff_ms(vb->retries++));
+		break;
+	case -EBUSY:
+		state = VB_HOLD_OFF;
+		delay = vb_until(READ_ONCE(vb->hold_until));
+		break;
+	case -ETIMEDOUT:
+		state = VB_STALLED;
+		delay = VB_STALL_RETRY;
+		break;
+	case -ECANCELED:	/* the driver stops */
+		return;
+	default:
+		state = VB_BROKEN;
+	}
+	vb_set_state(vb, state);
+	if (rc != -EAGAIN) {
+		vb_publish_now(vb);
+		vb_enlist_later(vb, VB_ENLIST_DELAY);
+	}
+	if (delay >= 0)
+		vb_queue_sizing(vb, delay);
+}
+
+/* Context: irq */
+static void vb_config_changed(struct virtio_device *vdev)
+{
+	struct vb *vb = vdev->priv;
+
+	WRITE_ONCE(vb->check_status, 1);
+	vb_queue_sizing(vb, 0);
+}
+
+/*
+ * Out of memory
+ */
+
+/* Inflation pauses, so as not to take back what the guest needs just now. */
+static void vb_start_hold_off(struct vb *vb)
+{
+	unsigned long hold_off = READ_ONCE(vb->hold_off);
+	u64 now = get_jiffies_64();
+
+	hold_off = vb_hold_off_next(hold_off, now - vb->hold_until);
+	WRITE_ONCE(vb->hold_until, now + hold_off);
+	WRITE_ONCE(vb->hold_off, hold_off);
+}
+
+/* One buffer, if need be the last; waits for the host if @wait. */
+static struct vb_buf *vb_oom_buf(struct vb *vb, bool wait)
+{
+	struct vb_queue *q = &vb->deflateq;
+	unsigned long deadline = jiffies + VB_PATIENCE;
+	struct vb_buf *buf;
+
+	while (!(buf = vb_buf_get(q, 0))) {
+		vb_kick(q);
+		if (!vb_reap(vb, q) && (!wait || vb_wait(vb, q, deadline)))
+			break;
+		cond_resched();
+	}
+	return buf;
+}
+
+/*
+ * Announces up to @want pages, and frees them if the host need not know first.
+ * With all buffers in flight it stops at what it has, but not at nothing.
+ * Return: pages announced
+ */
+static unsigned long vb_oom_deflate(struct vb *vb, unsigned long want)
+{
+	unsigned long done = 0;
+	struct vb_buf *buf;
+	long nr = 1;
+
+	while (done < want && nr > 0) {
+		buf = vb_oom_buf(vb, !done);
+		if (!buf)
+			break;
+		nr = vb_return(vb, buf, min(want - done, vb->buf_pages));
+		done += max(nr, 0L);
+	}
+	vb_kick(&vb->deflateq);
+	vb_reap(vb, &vb->deflateq);
+	return done;
+}
+
+/* With MUST_TELL_HOST: until @want pages came back since @before, or enough. */
+static void vb_oom_wait(struct vb *vb, long before, unsigned long want)
+{
+	unsigned long deadline = jiffies + VB_PATIENCE;
+	int rc = 0;
+
+	while (!rc && atomic_long_read(&vb->returned) - before < (long)want)
+		rc = READ_ONCE(vb->deflateq.in_flight) ?
+		     vb_reap_wait(vb, &vb->deflateq, deadline) : -ENODATA;
+}
+
+/**
+ * vb_oom_notify() - reclaim has failed: pages go back before mm kills
+ * @nb: in the balloon
+ * @unused: always 0
+ * @parm: unsigned long, guest pages that all notifiers freed
+ *
+ * Context: under oom_lock, in the task that needs memory. Allocates nothing,
+ * takes no lock of the inflate side. Waits for the host only with
+ * MUST_TELL_HOST or if no buffer is left, for a few seconds at most. What the
+ * sizing work frees meanwhile counts too: it is just as good for the one who
+ * waits.
+ */
+static int vb_oom_notify(struct notifier_block *nb, unsigned long unused,
+			 void *parm)
+{
+	struct vb *vb = container_of(nb, struct vb, oom_nb);
+	long freed, before = atomic_long_read(&vb->returned);
+	unsigned long done, *total = parm;
+	u64 now = get_jiffies_64();
+
+	if (vb_is_broken(vb))
+		return NOTIFY_OK;
+	vb->oom_step = vb_oom_step_next(vb->oom_step, now - vb->oom_last,
+					READ_ONCE(vb_oom_pages.value));
+	vb->oom_last = now;
+	vb_start_hold_off(vb);
+	done = vb_oom_deflate(vb, vb->oom_step);
+	if (vb->must_tell)
+		vb_oom_wait(vb, before, done);
+
+	freed = atomic_long_read(&vb->returned) - before;
+	*total += freed;
+	trace_virtio_balloon_oom(vb->vdev->index, vb->oom_step, freed);
+	if (!vb->oom_count++)
+		dev_info(&vb->vdev->dev,
+			 "the guest is out of memory: giving pages back\n");
+	vb_queue_sizing(vb, 0);
+	return NOTIFY_OK;
+}
+
+/* 80: before anything that kills, after whatever frees without a trace */
+#define VB_OOM_PRIORITY		80
+
+static int vb_oom_start(struct vb *vb)
+{
+	vb->oom_nb.notifier_call = vb_oom_notify;
+	vb->oom_nb.priority = VB_OOM_PRIORITY;
+	return vb->oom ? register_oom_notifier(&vb->oom_nb) : 0;
+}
+
+static void vb_oom_stop(struct vb *vb)
+{
+	if (vb->oom)
+		unregister_oom_notifier(&vb->oom_nb);
+}
+
+/*
+ * Page migration
+ */
+
+#ifdef VB_MIGRATION
+/* Sizing soon offers what migration left, many pages with one buffer. */
+static void vb_keep_spare(struct vb *vb, struct page *page)
+{
+	unsigned long flags;
+	bool first;
+
+	get_page(page);
+	spin_lock(&vb->runs_lock);
+	first = !vb->nr_spares++;
+	list_add_tail(&page->lru, &vb->spares);
+	spin_unlock(&vb->runs_lock);
+	if (!first)
+		return;
+	spin_lock_irqsave(&vb->gate, flags);
+	if (vb->phase == VB_RUNNING)
+		mod_delayed_work(vb->wq, &vb->sizing, VB_SLICE);
+	spin_unlock_irqrestore(&vb->gate, flags);
+}
+
+/* held -> returning -> free for one isolated page. Does not sleep. */
+static int vb_return_isolated(struct vb *vb, struct page *page)
+{
+	struct vb_queue *q = &vb->deflateq;
+	struct vb_buf *buf;
+
+	vb_reap(vb, q);
+	buf = vb_buf_get(q, q->reserve);
+	if (!buf)
+		return -EAGAIN;
+	vb_buf_add(vb, buf, page, 1);
+	buf->moved = vb->must_tell ? page : NULL;
+	if (vb_submit(q, buf)) {
+		vb_buf_put(q, buf);
+		return -EAGAIN;
+	}
+	atomic_long_dec(&vb->held);
+	vb_balloon_remove(&vb->info, page);
+	if (!vb->oom)
+		adjust_managed_page_count(page, 1);
+	if (!vb->must_tell)
+		put_page(page);
+	vb_kick(q);
+	vb_publish_soon(vb);
+	return 0;
+}
+
+/**
+ * vb_migrate() - mm wants a held page out of its place
+ * @info: in the balloon
+ * @newpage: locked, the caller's
+ * @page: locked, isolated, held
+ * @mode: how patient the caller is
+ *
+ * The old page is deflated; the new one stays ours, and sizing offers it later.
+ * To offer it here and now would mean a round trip to the host for each page,
+ * and a host that does not answer would own a page that mm takes for its own.
+ * Context: process, both pages locked. Does not sleep, so that removal can wait
+ * for us.
+ *
+ * Return: 0, or -EAGAIN if no buffer is free: the page stays where it is.
+ */
+static int vb_migrate(struct balloon_dev_info *info, struct page *newpage,
+		      struct page *page, enum migrate_mode mode)
+{
+	struct vb *vb = container_of(info, struct vb, info);
+	int rc = -EAGAIN;
+
+	rcu_read_lock();
+	if (READ_ONCE(vb->phase) == VB_RUNNING && !vb_is_broken(vb))
+		rc = vb_return_isolated(vb, page);
+	if (!rc) {
+		trace_virtio_balloon_migrate(vb->vdev->index,
+					     page_to_pfn(page), 1);
+		atomic_long_inc(&vb->migrated);
+		vb_keep_spare(vb, newpage);
+	}
+	rcu_read_unlock();
+	return rc;
+}
+#endif
+
+/*
+ * Statistics
+ */
+
+/* Tag n is entry n: a subset is always the first ones (B28). */
+static void vb_stat(struct vb *vb, u16 tag, u64 val)
+{
+	vb->stats[tag].tag = cpu_to_virtio16(vb->vdev, tag);
+	vb->stats[tag].val = cpu_to_virtio64(vb->vdev, val);
+}
+
+static void vb_stat_pages(struct vb *vb, u16 tag, u64 pages)
+{
+	vb_stat(vb, tag, pages << PAGE_SHIFT);
+}
+
+static u64 vb_alloc_stalls(const unsigned long *events)
+{
+	u64 stalls = 0;
+	int i;
+
+	for (i = ALLOCSTALL_NORMAL - ZONE_NORMAL; i <= ALLOCSTALL_MOVABLE; i++)
+		stalls += events[i];
+	return stalls;
+}
+
+/* Those of the specification */
+static void vb_fill_spec_stats(struct vb *vb, const unsigned long *ev)
+{
+	struct sysinfo i;
+
+	si_meminfo(&i);
+	vb_stat_pages(vb, VIRTIO_BALLOON_S_SWAP_IN, ev[PSWPIN]);
+	vb_stat_pages(vb, VIRTIO_BALLOON_S_SWAP_OUT, ev[PSWPOUT]);
+	vb_stat(vb, VIRTIO_BALLOON_S_MAJFLT, ev[PGMAJFAULT]);
+	vb_stat(vb, VIRTIO_BALLOON_S_MINFLT, ev[PGFAULT] - ev[PGMAJFAULT]);
+	vb_stat_pages(vb, VIRTIO_BALLOON_S_MEMFREE, i.freeram);
+	vb_stat_pages(vb, VIRTIO_BALLOON_S_MEMTOT, i.totalram);
+	vb_stat_pages(vb, VIRTIO_BALLOON_S_AVAIL, si_mem_available());
+	vb_stat_pages(vb, VIRTIO_BALLOON_S_CACHES,
+		      global_node_page_state(NR_FILE_PAGES));
+	vb_stat(vb, VIRTIO_BALLOON_S_HTLB_PGALLOC,
+		vb_hugetlb_event(ev, HTLB_BUDDY_PGALLOC));
+	vb_stat(vb, VIRTIO_BALLOON_S_HTLB_PGFAIL,
+		vb_hugetlb_event(ev, HTLB_BUDDY_PGALLOC_FAIL));
+}
+
+/* Linux's own */
+static void vb_fill_linux_stats(struct vb *vb, const unsigned long *ev)
+{
+	vb_stat(vb, VIRTIO_BALLOON_S_OOM_KILL, ev[OOM_KILL]);
+	vb_stat(vb, VIRTIO_BALLOON_S_ALLOC_STALL, vb_alloc_stalls(ev));
+	vb_stat_pages(vb, VIRTIO_BALLOON_S_ASYNC_SCAN,
+		      vb_async_event(ev, PGSCAN));
+	vb_stat_pages(vb, VIRTIO_BALLOON_S_DIRECT_SCAN,
+		      vb_direct_event(ev, PGSCAN));
+	vb_stat_pages(vb, VIRTIO_BALLOON_S_ASYNC_RECLAIM,
+		      vb_async_event(ev, PGSTEAL));
+	vb_stat_pages(vb, VIRTIO_BALLOON_S_DIRECT_RECLAIM,
+		      vb_direct_event(ev, PGSTEAL));
+}
+
+/* B24: every statistic, every time. Context: process; allocates nothing. */
+static void vb_fill_stats(struct vb *vb)
+{
+	all_vm_events(vb->events);
+	vb_fill_spec_stats(vb, vb->events);
+	vb_fill_linux_stats(vb, vb->events);
+}
+
+/*
+ * B21 to B24: the one buffer, complete, to the host. The caller owns it: it has
+ * just been made or been used by the host.
+ */
+static int vb_offer_stats(struct vb *vb)
+{
+	struct scatterlist sg;
+
+	vb_fill_stats(vb);
+	sg_init_one(&sg, vb->stats, vb_nr_stats * sizeof(*vb->stats));
+	return virtqueue_add_outbuf(vb->statsq, &sg, 1, vb, GFP_KERNEL);
+}
+
+/*
+ * Refills the buffer if the host has used it: an interrupt alone is no reason
+ * to write to what may still be the device's (B21, G18).
+ */
+static void vb_stats_work(struct work_struct *work)
+{
+	struct vb *vb = container_of(to_delayed_work(work), struct vb,
+				     stats_work);
+	unsigned int len;
+
+	if (!virtqueue_get_buf(vb->statsq, &len) || vb_offer_stats(vb))
+		return;
+	vb->stats_at = get_jiffies_64();
+	vb->nr_stats++;
+	virtqueue_kick(vb->statsq);
+}
+
+/* Context: irq. At most a hundred answers a second, however often it asks. */
+static void vb_stats_used(struct virtqueue *vq)
+{
+	struct vb *vb = vq->vdev->priv;
+
+	vb_queue_work(vb, vb->stats_wq, &vb->stats_work,
+		      vb_until(vb->stats_at + VB_STATS_INTERVAL));
+}
+
+/*
+ * Status: /sys/kernel/debug/virtio_balloon/virtioN/status
+ */
+
+static struct dentry *vb_debugfs;
+
+static void vb_show(struct seq_file *m, const char *key, unsigned long pages)
+{
+	seq_printf(m, "%s: %llu kB\n", key, VB_KIB(pages));
+}
+
+static void vb_show_queue(struct seq_file *m, const char *name,
+			  struct vb_queue *q)
+{
+	seq_printf(m, "%s_in_flight: %u\n", name, READ_ONCE(q->in_flight));
+	seq_printf(m, "%s_buffers: %lu\n", name, READ_ONCE(q->nr_used));
+	seq_printf(m, "%s_kicks: %lu\n", name, READ_ONCE(q->nr_kicks));
+	seq_printf(m, "%s_longest_wait: %u ms\n", name,
+		   READ_ONCE(q->longest_wait));
+}
+
+static unsigned int vb_hold_off_ms(struct vb *vb)
+{
+	if (!vb_holds_off(vb))
+		return 0;
+	return jiffies_to_msecs(vb_until(READ_ONCE(vb->hold_until)));
+}
+
+static int vb_status_show(struct seq_file *m, void *unused)
+{
+	struct vb *vb = m->private;
+	enum vb_state state = READ_ONCE(vb->state);
+
+	seq_printf(m, "state: %s\n", vb_states[state].name);
+	seq_printf(m, "why: %s\n", vb_states[state].why);
+	vb_show(m, "target", READ_ONCE(vb->target));
+	vb_show(m, "held", atomic_long_read(&vb->held));
+	vb_show(m, "offered", atomic_long_read(&vb->offered));
+	vb_show(m, "spare", READ_ONCE(vb->nr_spares));
+	vb_show(m, "actual", READ_ONCE(vb->published) / VB_PPP);
+	vb_show(m, "floor", vb_floor_now(vb));
+	vb_show(m, "available", si_mem_available());
+	seq_printf(m, "features:%s%s%s\n",
+		   vb->must_tell ? " must-tell-host" : "",
+		   vb->statsq ? " stats" : "",
+		   vb->oom ? " deflate-on-oom" : "");
+	vb_show(m, "returned", atomic_long_read(&vb->returned));
+	vb_show(m, "migrated", atomic_long_read(&vb->migrated));
+	seq_printf(m, "oom: %lu\n", READ_ONCE(vb->oom_count));
+	seq_printf(m, "hold_off: %u ms\n", vb_hold_off_ms(vb));
+	seq_printf(m, "retries: %u\n", READ_ONCE(vb->retries));
+	seq_printf(m, "actual_writes: %lu\n", READ_ONCE(vb->nr_published));
+	seq_printf(m, "stats_answers: %lu\n", READ_ONCE(vb->nr_stats));
+	vb_show_queue(m, "inflateq", &vb->inflateq);
+	vb_show_queue(m, "deflateq", &vb->deflateq);
+	return 0;
+}
+DEFINE_SHOW_ATTRIBUTE(vb_status);
+
+/*
+ * Life cycle
+ */
+
+static void vb_free_queue(struct vb_queue *q)
+{
+	struct vb_buf *buf, *next;
+
+	list_for_each_entry_safe(buf, next, &q->free, node) {
+		kfree(buf->pfns);
+		kfree(buf);
+	}
+	INIT_LIST_HEAD(&q->free);
+	q->nr_free = 0;
+	q->nr_bufs = 0;
+}
+
+static struct vb_buf *vb_new_buf(struct vb *vb)
+{
+	struct vb_buf *buf = kzalloc(sizeof(*buf), GFP_KERNEL);
+
+	if (!buf)
+		return NULL;
+	INIT_LIST_HEAD(&buf->runs);
+	buf->pfns = kmalloc_array(vb->buf_pages * VB_PPP, sizeof(*buf->pfns),
+				  GFP_KERNEL);
+	if (!buf->pfns) {
+		kfree(buf);
+		return NULL;
+	}
+	return buf;
+}
+
+/* Gives a queue its ring and its pool; a part of the pool is for OOM only. */
+static int vb_fill_queue(struct vb *vb, struct vb_queue *q,
+			 struct virtqueue *vq, bool reserve)
+{
+	unsigned int nr = min(virtqueue_get_vring_size(vq), VB_BUFFERS);
+	struct vb_buf *buf;
+
+	q->vq = vq;
+	virtqueue_disable_cb(vq);
+	for (q->nr_bufs = 0; q->nr_bufs < nr; q->nr_bufs++) {
+		buf = vb_new_buf(vb);
+		if (!buf)
+			return -ENOMEM;
+		vb_buf_put(q, buf);
+	}
+	q->reserve = reserve ? max(nr / 4, nr > 1 ? 1U : 0U) : 0;
+	return 0;
+}
+
+static void vb_init_queue(struct vb_queue *q,
+			  void (*used)(struct vb *vb, struct vb_buf *buf))
+{
+	spin_lock_init(&q->lock);
+	INIT_LIST_HEAD(&q->free);
+	init_waitqueue_head(&q->wait);
+	q->used = used;
+}
+
+static const struct {
+	const char *name;
+	vq_callback_t *callback;
+	int feature;			/* -1: always there */
+} vb_queues[VB_NR_QUEUES] = {
+	[VB_Q_INFLATE]	= { "inflate", vb_queue_used, -1 },
+	[VB_Q_DEFLATE]	= { "deflate", vb_queue_used, -1 },
+	[VB_Q_STATS]	= { "stats", vb_stats_used,
+			    VIRTIO_BALLOON_F_STATS_VQ },
+	[VB_Q_HINT]	= { "free_page_vq", NULL,
+			    VIRTIO_BALLOON_F_FREE_PAGE_HINT },
+	[VB_Q_REPORT]	= { "reporting_vq", NULL,
+			    VIRTIO_BALLOON_F_REPORTING },
+};
+
+/*
+ * Finds the rings of the first @nr queues. Absent ones have no name and take no
+ * number, as the devices count.
+ */
+static int vb_find(struct virtio_device *vdev, unsigned int nr,
+		   struct virtqueue **vqs)
+{
+	vq_callback_t *callbacks[VB_NR_QUEUES];
+	const char *names[VB_NR_QUEUES];
+	unsigned int i;
+
+	for (i = 0; i < nr; i++) {
+		/* virtio_has_feature() allows what vb_features names only */
+		bool there = vb_queues[i].feature < 0 ||
+			     __virtio_test_bit(vdev, vb_queues[i].feature);
+
+		names[i] = there ? vb_queues[i].name : NULL;
+		callbacks[i] = vb_queues[i].callback;
+		vqs[i] = NULL;
+	}
+	return vb_find_vqs(vdev, nr, vqs, callbacks, names);
+}
+
+/*
+ * A device may offer a queue that it does not have (D15): that costs the
+ * feature, not the balloon.
+ */
+static int vb_find_queues(struct vb *vb, struct virtqueue **vqs)
+{
+	int rc = vb_find(vb->vdev, VB_NR_QUEUES, vqs);
+
+	if (rc && rc != -ENOMEM) {
+		vqs[VB_Q_STATS] = NULL;
+		rc = vb_find(vb->vdev, VB_Q_STATS, vqs);
+		if (!rc)
+			dev_warn(&vb->vdev->dev,
+				 "no statistics: the device lacks a queue that it offers\n");
+	}
+	return rc;
+}
+
+static void vb_del_queues(struct vb *vb)
+{
+	vb->vdev->config->del_vqs(vb->vdev);
+	vb_free_queue(&vb->inflateq);
+	vb_free_queue(&vb->deflateq);
+	vb->inflateq.vq = NULL;
+	vb->deflateq.vq = NULL;
+	vb->statsq = NULL;
+}
+
+/* Queues with their pools, and the first statistics (B22, before DRIVER_OK). */
+static int vb_init_queues(struct vb *vb)
+{
+	struct virtqueue *vqs[VB_NR_QUEUES];
+	int rc;
+
+	rc = vb_find_queues(vb, vqs);
+	if (rc)
+		return rc;
+	rc = vb_fill_queue(vb, &vb->inflateq, vqs[VB_Q_INFLATE], false);
+	if (!rc)
+		rc = vb_fill_queue(vb, &vb->deflateq, vqs[VB_Q_DEFLATE], true);
+	vb->statsq = vqs[VB_Q_STATS];
+	if (!rc && vb->statsq)
+		rc = vb_offer_stats(vb);
+	if (rc)
+		vb_del_queues(vb);
+	return rc;
+}
+
+/*
+ * The device is ours: only now may it be notified (G11). It may have used the
+ * statistics before that, which nobody has noticed yet.
+ */
+static void vb_start(struct vb *vb)
+{
+	virtio_device_ready(vb->vdev);
+	if (vb->statsq)
+		virtqueue_kick(vb->statsq);
+	/* A driver before us may have left its `actual` behind. */
+	vb->unpublished = true;
+	vb->published_at = get_jiffies_64();
+	vb->stats_at = vb->published_at;
+	vb_set_phase(vb, VB_RUNNING);
+	vb_queue_sizing(vb, 0);
+	vb_publish_now(vb);
+	if (vb->statsq)
+		vb_queue_work(vb, vb->stats_wq, &vb->stats_work, 0);
+}
+
+/* Ends all that runs by itself. Waits end at once, works within a step. */
+static void vb_stop(struct vb *vb)
+{
+	vb_set_phase(vb, VB_STOPPING);
+	synchronize_rcu();	/* migration */
+	wake_up_all(&vb->inflateq.wait);
+	wake_up_all(&vb->deflateq.wait);
+	cancel_delayed_work_sync(&vb->sizing);
+	cancel_delayed_work_sync(&vb->publish);
+	cancel_delayed_work_sync(&vb->enlist);
+	cancel_delayed_work_sync(&vb->stats_work);
+	vb_set_phase(vb, VB_CLOSING);
+}
+
+/*
+ * All pages back to the guest, announced (B12). Ends early if the host does not
+ * answer; mm puts isolated pages back in its own time.
+ */
+static void vb_give_back(struct vb *vb)
+{
+	int rc = vb_drain(vb, &vb->inflateq, jiffies + VB_LAST_PATIENCE);
+
+	while (!rc && atomic_long_read(&vb->held)) {
+		rc = vb_deflate(vb, min_t(unsigned long, VB_STEP,
+					  atomic_long_read(&vb->held)),
+				jiffies + VB_LAST_PATIENCE);
+		if (rc == -ENODATA) {
+			msleep(VB_BACKOFF_MIN_MS);
+			rc = 0;
+		}
+	}
+	if (!rc)
+		rc = vb_drain(vb, &vb->deflateq, jiffies + VB_LAST_PATIENCE);
+	if (rc)
+		dev_warn(&vb->vdev->dev,
+			 "%s: taking back %llu KiB by a reset\n",
+			 vb_states[rc == -EIO ? VB_BROKEN : VB_STALLED].why,
+			 VB_KIB(atomic_long_read(&vb->held)));
+	/* What the device still has, the reset that follows takes back. */
+	if (!vb_is_broken(vb))
+		vb_publish(vb, 0);
+}
+
+/* What the device had when it was reset: offered pages or returning ones */
+static void vb_reclaim_queue(struct vb *vb, struct vb_queue *q)
+{
+	struct vb_buf *buf;
+
+	while ((buf = virtqueue_detach_unused_buf(q->vq))) {
+		if (q == &vb->inflateq)
+			vb_free_runs(&buf->runs);
+		else
+			vb_returned(vb, buf);
+		vb_buf_put(q, buf);
+	}
+	q->in_flight = 0;
+	q->unkicked = 0;
+}
+
+/* After a reset every page is the guest's, whatever the host answered. */
+static void vb_reclaim(struct vb *vb)
+{
+	LIST_HEAD(runs);
+	unsigned int nr;
+
+	vb_reclaim_queue(vb, &vb->inflateq);
+	vb_reclaim_queue(vb, &vb->deflateq);
+	atomic_long_set(&vb->offered, 0);
+	vb_free_spares(vb);
+	while (atomic_long_read(&vb->held)) {
+		nr = vb_unhold(vb, &runs, vb->buf_pages);
+		vb_release(vb, &runs, nr);
+		if (!nr)
+			msleep(VB_BACKOFF_MIN_MS);
+		cond_resched();
+	}
+}
+
+/*
+ * Gives all pages back and lets go of the device, unless a failed restore left
+ * nothing to let go of. A function that was pulled out reads as all ones, and
+ * would never finish a reset.
+ */
+static void vb_quit(struct vb *vb)
+{
+	struct virtio_device *vdev = vb->vdev;
+
+	vb_stop(vb);
+	if (!vb->inflateq.vq)
+		return;
+	vb_give_back(vb);
+	if (vdev->config->get_status(vdev) != 0xff)
+		virtio_reset_device(vdev);
+	vb_reclaim(vb);
+	vb_del_queues(vb);
+}
+
+static void vb_free(struct vb *vb)
+{
+	if (vb->stats_wq)
+		destroy_workqueue(vb->stats_wq);
+	if (vb->wq)
+		destroy_workqueue(vb->wq);
+	kfree(vb->stats);
+	kfree(vb->events);
+	kfree(vb);
+}
+
+/* All that needs no device */
+static struct vb *vb_new(struct virtio_device *vdev)
+{
+	const unsigned int flags = WQ_UNBOUND | WQ_FREEZABLE | WQ_MEM_RECLAIM;
+	struct vb *vb = kzalloc(sizeof(*vb), GFP_KERNEL);
+
+	if (!vb)
+		return NULL;
+	vb->vdev = vdev;
+	vb->buf_pages = max(vb_pfns_per_buffer.value / VB_PPP, 1U);
+	vb->phase = VB_STOPPING;
+	spin_lock_init(&vb->gate);
+	spin_lock_init(&vb->runs_lock);
+	INIT_LIST_HEAD(&vb->runs);
+	INIT_LIST_HEAD(&vb->spares);
+	ratelimit_state_init(&vb->log_limit, 60 * HZ, 10);
+	vb_init_queue(&vb->inflateq, vb_hold);
+	vb_init_queue(&vb->deflateq, vb_returned);
+	INIT_DELAYED_WORK(&vb->sizing, vb_sizing_work);
+	INIT_DELAYED_WORK(&vb->publish, vb_publish_work);
+	INIT_DELAYED_WORK(&vb->enlist, vb_enlist_work);
+	INIT_DELAYED_WORK(&vb->stats_work, vb_stats_work);
+	balloon_devinfo_init(&vb->info);
+#ifdef VB_MIGRATION
+	vb->info.migratepage = vb_migrate;
+#endif
+	vb->wq = alloc_workqueue("virtio_balloon", flags, 0);
+	vb->stats_wq = alloc_workqueue("virtio_balloon_stats",
+				       flags | WQ_HIGHPRI, 0);
+	vb->stats = kcalloc(VIRTIO_BALLOON_S_NR, sizeof(*vb->stats),
+			    GFP_KERNEL);
+	vb->events = kcalloc(NR_VM_EVENT_ITEMS, sizeof(*vb->events),
+			     GFP_KERNEL);
+	if (!vb->wq || !vb->stats_wq || !vb->stats || !vb->events) {
+		vb_free(vb);
+		return NULL;
+	}
+	return vb;
+}
+
+/* Before features are settled: what must not be accepted */
+static int vb_validate(struct virtio_device *vdev)
+{
+	/* PFNs are guest-physical: nothing that an IOMMU could translate. */
+	__virtio_clear_bit(vdev, VIRTIO_F_ACCESS_PLATFORM);
+	return 0;
+}
+
+static int vb_probe(struct virtio_device *vdev)
+{
+	struct vb *vb;
+	int rc;
+
+	if (!vdev->config->get) {
+		dev_err(&vdev->dev, "the device has no configuration space\n");
+		return -EINVAL;
+	}
+	vb = vb_new(vdev);
+	if (!vb)
+		return -ENOMEM;
+	vdev->priv = vb;
+	vb->must_tell = virtio_has_feature(vdev,
+					   VIRTIO_BALLOON_F_MUST_TELL_HOST);
+	vb->oom = virtio_has_feature(vdev, VIRTIO_BALLOON_F_DEFLATE_ON_OOM);
+	vb->little_endian = virtio_is_little_endian(vdev);
+
+	rc = vb_init_queues(vb);
+	if (rc)
+		goto free;
+	rc = vb_oom_start(vb);
+	if (rc)
+		goto del_queues;
+	vb->debugfs = debugfs_create_dir(dev_name(&vdev->dev), vb_debugfs);
+	debugfs_create_file("status", 0444, vb->debugfs, vb, &vb_status_fops);
+	vb_start(vb);
+	return 0;
+
+del_queues:
+	virtio_reset_device(vdev);
+	vb_del_queues(vb);
+free:
+	vb_free(vb);
+	return rc;
+}
+
+static void vb_remove(struct virtio_device *vdev)
+{
+	struct vb *vb = vdev->priv;
+
+	debugfs_remove_recursive(vb->debugfs);
+	vb_oom_stop(vb);
+	vb_quit(vb);
+	vb_free(vb);
+}
+
+#ifdef CONFIG_PM_SLEEP
+/* Hibernation and S3 power the device off: the pages come back first. */
+static int vb_freeze(struct virtio_device *vdev)
+{
+	struct vb *vb = vdev->priv;
+
+	vb_oom_stop(vb);
+	vb_quit(vb);
+	return 0;
+}
+
+/* Inflates to the host's wish again. */
+static int vb_restore(struct virtio_device *vdev)
+{
+	struct vb *vb = vdev->priv;
+	int rc;
+
+	vb->broken = false;
+	rc = vb_init_queues(vb);
+	if (rc)
+		return rc;
+	rc = vb_oom_start(vb);
+	if (rc)
+		goto del_queues;
+	vb_start(vb);
+	return 0;
+
+del_queues:
+	virtio_reset_device(vdev);
+	vb_del_queues(vb);
+	return rc;
+}
+#endif
+
+static const struct virtio_device_id vb_ids[] = {
+	{ VIRTIO_ID_BALLOON, VIRTIO_DEV_ANY_ID },
+	{ }
+};
+MODULE_DEVICE_TABLE(virtio, vb_ids);
+
+static const unsigned int vb_features[] = {
+	VIRTIO_BALLOON_F_MUST_TELL_HOST,
+	VIRTIO_BALLOON_F_STATS_VQ,
+	VIRTIO_BALLOON_F_DEFLATE_ON_OOM,
+};
+
+static struct virtio_driver vb_driver = {
+	.driver.name = KBUILD_MODNAME,
+	.driver.owner = THIS_MODULE,
+	.id_table = vb_ids,
+	.feature_table = vb_features,
+	.feature_table_size = ARRAY_SIZE(vb_features),
+	.validate = vb_validate,
+	.probe = vb_probe,
+	.remove = vb_remove,
+	.config_changed = vb_config_changed,
+#ifdef CONFIG_PM_SLEEP
+	.freeze = vb_freeze,
+	.restore = vb_restore,
+#endif
+};
+
+static int __init vb_init(void)
+{
+	int rc;
+
+	vb_debugfs = debugfs_create_dir(KBUILD_MODNAME, NULL);
+	rc = register_virtio_driver(&vb_driver);
+	if (rc)
+		debugfs_remove_recursive(vb_debugfs);
+	return rc;
+}
+module_init(vb_init);
+
+static void __exit vb_exit(void)
+{
+	unregister_virtio_driver(&vb_driver);
+	debugfs_remove_recursive(vb_debugfs);
+}
+module_exit(vb_exit);
+
+MODULE_DESCRIPTION("Virtio memory balloon driver");
+MODULE_AUTHOR("The virtio-balloon authors");
+MODULE_LICENSE("GPL");
