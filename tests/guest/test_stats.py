@@ -54,10 +54,21 @@ def indices(running):
     return element['avail']['idx'], element['used']['idx']
 
 
+def settled(running):
+    """indices(), once QEMU has a buffer.
+
+    It may just have returned one, so that the driver is filling it anew. B21:
+    never does it have two.
+    """
+    now = wait_for(lambda: indices(running), lambda now: now[0] != now[1], 10,
+                   'a buffer to be there', 0.01)
+    assert now[0] - now[1] == 1
+    return now
+
+
 def buffer(running):
     """The (tag, value) pairs of the buffer that QEMU holds, in its order."""
-    offered, returned = indices(running)
-    assert offered - returned == 1
+    offered, _ = settled(running)
     size = query(running, 'status')['vring-num']
     element = query(running, 'element', index=(offered - 1) % size)
     part, = element['descs']
@@ -71,7 +82,7 @@ def buffer(running):
 def ask(running):
     """Have the buffer returned, and wait for the driver to offer it again."""
     running.stats_interval(0)
-    before = indices(running)
+    before = settled(running)
     running.stats_interval(100)      # asks at once
     wait_for(lambda: indices(running),
              lambda now: now == (before[0] + 1, before[1] + 1), 10,
