@@ -31,23 +31,32 @@
  *   publish work       the only writer of `actual` while the driver runs
  *   enlist work        hands held pages to mm's list while sizing rests
  *   stats work         fills and offers the one stats buffer; waits for nothing
- *   OOM notifier       returns held pages; allocates nothing; waits for the
- *                      host, bounded, only with MUST_TELL_HOST or if every
- *                      buffer is in flight and mm would kill otherwise
+ *   hint work          lends free blocks to the host and takes them back; waits
+ *                      for nothing, and looks again later
+ *   OOM notifier       frees hinted blocks, returns held pages; allocates
+ *                      nothing; waits for the host, bounded, only with
+ *                      MUST_TELL_HOST or if every buffer is in flight and mm
+ *                      would kill otherwise
+ *   shrinker           frees hinted blocks, and with deflate_mode=shrinker
+ *                      returns held pages; waits for nothing
+ *   page reporting     mm's worker: shows free pages to the host and waits for
+ *                      it, bounded; resets the device before it gives up
  *   migration          returns the page, keeps the new one for sizing to offer;
  *                      waits for nothing
  *
  * Locking
  *
  *   vb_queue.lock guards one queue's ring and pool for a few instructions, so
- *   that inflate, deflate and stats never meet. vb.runs_lock guards the lists
- *   of held runs and of spare pages. vb.gate orders "queue a work" against "the
+ *   that the queues never meet. vb.runs_lock guards the lists of held runs,
+ *   spare pages and hinted blocks. vb.gate orders "queue a work" against "the
  *   driver stops"; RCU does so for migration. None is held while anything
  *   allocates, waits or accesses configuration space; no lock nests in another.
+ *   The mutexes, vb.reset_lock and vb_reporters_lock, are of the life cycle.
  *
- * A wait ends on the answer, on a broken device or when the driver stops.
- * Pages whose state the host did not confirm are kept until the device is
- * reset, and every buffer outlives the device's access to it.
+ * A wait ends on the answer, on a broken device or when the driver stops; that
+ * of page reporting on the answer or a reset only. Pages whose state the host
+ * did not confirm are kept until the device is reset, and every buffer outlives
+ * the device's access to it.
  *
  * Units: pages are guest pages unless a name or comment says 4 KiB, the unit
  * of the protocol. B1..B49 are the driver statements of VIRTIO 1.4, 5.5, in
@@ -56,13 +65,16 @@
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
+#include <linux/cc_platform.h>
 #include <linux/debugfs.h>
 #include <linux/delay.h>
+#include <linux/device.h>
 #include <linux/jiffies.h>
 #include <linux/ktime.h>
 #include <linux/module.h>
 #include <linux/oom.h>
 #include <linux/pagemap.h>
+#include <linux/poison.h>
 #include <linux/ratelimit.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
@@ -74,6 +86,8 @@
 
 #include <compat/balloon.h>
 #include <compat/mm.h>
+#include <compat/reporting.h>
+#include <compat/shrinker.h>
 #include <compat/virtio.h>
 
 #define CREATE_TRACE_POINTS
@@ -112,6 +126,16 @@
 #define VB_BACKOFF_MAX_MS	30000
 #define VB_HOLD_OFF_MIN		(5 * HZ)
 #define VB_HOLD_OFF_MAX		(300 * HZ)
+
+/* Free memory with the host before it has answered, and its commands. */
+#define VB_HINT_BURST		VB_PAGES(SZ_128M)
+#define VB_HINT_CMDS		4
+
+/* Hosts pause and take snapshots; the reset after this is the last resort. */
+#define VB_REPORT_PATIENCE	(30 * HZ)
+
+/* No suspend for so long after the host's wish or a step towards it. */
+#define VB_AWAKE_MS		3000
 
 #define VB_OOM_STEP_MIN		VB_PAGES(SZ_1M)
 #define VB_OOM_STEP_MAX		VB_PAGES(SZ_64M)
@@ -173,39 +197,70 @@ module_param_cb(pfns_per_buffer, &vb_range_ops, &vb_pfns_per_buffer, 0444);
 __MODULE_PARM_TYPE(pfns_per_buffer, "int");
 MODULE_PARM_DESC(pfns_per_buffer, "4 KiB pages a buffer, 16 to 4096 (default 256; more only on QEMU: 512 for hugetlb memory. Other hosts ignore or never answer larger buffers)");
 
-#define VB_NR_SPEC_STATS	(VIRTIO_BALLOON_S_HTLB_PGFAIL + 1)
+static struct vb_range vb_hint_order = {
+	.value = -1, .min = -1, .max = VB_MAX_ORDER
+};
+module_param_cb(hint_order, &vb_range_ops, &vb_hint_order, 0644);
+__MODULE_PARM_TYPE(hint_order, "int");
+MODULE_PARM_DESC(hint_order, "smallest blocks of free page hinting, 2^order guest pages (default -1: 2 MiB)");
 
-static unsigned int vb_nr_stats = VIRTIO_BALLOON_S_NR;
+static struct vb_range vb_report_order = { .value = 0, .max = VB_MAX_ORDER };
+module_param_cb(report_order, &vb_range_ops, &vb_report_order, 0444);
+__MODULE_PARM_TYPE(report_order, "int");
+MODULE_PARM_DESC(report_order, "smallest blocks of free page reporting, 2^order guest pages (default 0: 2 MiB)");
 
-static const char * const vb_stats_sets[] = { "spec", "all" };
+/* A parameter that is one of some words */
+struct vb_choice {
+	const char * const *words;	/* up to NULL */
+	const char *allowed;		/* as a sentence has them */
+	unsigned int value;		/* index */
+};
 
-static int vb_stats_set(const char *val, const struct kernel_param *kp)
+static int vb_choice_set(const char *val, const struct kernel_param *kp)
 {
-	int set = sysfs_match_string(vb_stats_sets, val);
+	struct vb_choice *choice = kp->arg;
+	int value = __sysfs_match_string(choice->words, -1, val);
 
-	if (set < 0) {
-		pr_err("%s=%s refused: allowed are spec and all\n",
-		       kp->name, val);
-		return set;
+	if (value < 0) {
+		pr_err("%s=%s refused: allowed are %s\n", kp->name, val,
+		       choice->allowed);
+		return value;
 	}
-	vb_nr_stats = set ? VIRTIO_BALLOON_S_NR : VB_NR_SPEC_STATS;
+	choice->value = value;
 	return 0;
 }
 
-static int vb_stats_get(char *buffer, const struct kernel_param *kp)
+static int vb_choice_get(char *buffer, const struct kernel_param *kp)
 {
-	return sysfs_emit(buffer, "%s\n",
-			  vb_stats_sets[vb_nr_stats == VIRTIO_BALLOON_S_NR]);
+	const struct vb_choice *choice = kp->arg;
+
+	return sysfs_emit(buffer, "%s\n", choice->words[choice->value]);
 }
 
-static const struct kernel_param_ops vb_stats_ops = {
-	.set = vb_stats_set,
-	.get = vb_stats_get,
+static const struct kernel_param_ops vb_choice_ops = {
+	.set = vb_choice_set,
+	.get = vb_choice_get,
 };
 
-module_param_cb(stats, &vb_stats_ops, NULL, 0444);
+#define VB_STATS_SPEC		1
+
+static struct vb_choice vb_stats_set = {
+	.words = (const char * const []){ "all", "spec", NULL },
+	.allowed = "spec and all",
+};
+module_param_cb(stats, &vb_choice_ops, &vb_stats_set, 0444);
 __MODULE_PARM_TYPE(stats, "string");
 MODULE_PARM_DESC(stats, "statistics for the host: all (default, tags 0 to 15) or spec (0 to 9: Firecracker before 1.14 and kvmtool break on more)");
+
+#define VB_DEFLATE_SHRINKER	1
+
+static struct vb_choice vb_deflate_mode = {
+	.words = (const char * const []){ "oom", "shrinker", NULL },
+	.allowed = "oom and shrinker",
+};
+module_param_cb(deflate_mode, &vb_choice_ops, &vb_deflate_mode, 0444);
+__MODULE_PARM_TYPE(deflate_mode, "string");
+MODULE_PARM_DESC(deflate_mode, "with DEFLATE_ON_OOM the guest takes pages back: oom (default, when reclaim has failed) or shrinker (as a part of reclaim, and on OOM)");
 
 /*
  * Types
@@ -225,7 +280,13 @@ struct vb_buf {
 	__virtio32 *pfns;		/* shared with the device: write only */
 };
 
-/* One direction: its ring and its pool of buffers */
+/* A command on the hintq: 4 bytes (B30), the device's while in flight */
+struct vb_cmd {
+	__virtio32 id;
+	bool in_flight;
+};
+
+/* One direction: its ring and its pool of buffers; no pool for free pages */
 struct vb_queue {
 	struct virtqueue *vq;
 	spinlock_t lock;		/* the ring and the fields to @wait */
@@ -306,8 +367,10 @@ struct vb {
 
 	spinlock_t gate;		/* @phase against queueing; irq */
 	enum vb_phase phase;
-	bool broken;			/* the device asked for a reset */
+	bool broken;			/* the device needs a reset */
 	int check_status;		/* the configuration changed */
+	struct mutex reset_lock;
+	bool was_reset;			/* no page is the device's any more */
 
 	struct workqueue_struct *wq;
 	struct delayed_work sizing;
@@ -326,11 +389,13 @@ struct vb {
 	unsigned int retries;		/* of a back-off */
 	unsigned int logged;		/* bits: states logged at this target */
 	bool paced;			/* OOM since the last target */
+	struct task_struct *taker;	/* who takes pages for the balloon */
 
 	/* OOM notifier; a new target resets the hold-off. */
 	struct notifier_block oom_nb;
 	unsigned long oom_step;
 	unsigned long oom_count;
+	atomic_long_t shrunk;		/* pages, by the shrinker, ever */
 	unsigned long hold_off;		/* jiffies; 0: none */
 	u64 oom_last;			/* jiffies64, as all points in time */
 	u64 hold_until;
@@ -342,6 +407,35 @@ struct vb {
 	unsigned long nr_published;
 
 	atomic_long_t migrated;		/* pages, ever */
+
+	struct vb_queue hintq;
+	struct delayed_work hint;
+	struct vb_cmd cmds[VB_HINT_CMDS];
+	int check_hint;			/* the configuration changed */
+	/* Hint work only, see there */
+	u32 hint_wanted;
+	u32 hint_begun;
+	bool hint_open;
+	unsigned int hint_now;		/* order that there still is */
+	unsigned int hint_polls;	/* that saw nothing used */
+	unsigned long nr_rounds;
+	bool hint_pressed;		/* the guest needs its memory */
+	atomic_long_t hinting;		/* pages that the host has not used */
+	atomic_long_t hints;		/* pages, ever */
+	struct list_head hinted;	/* blocks it has used; runs_lock */
+	unsigned long nr_hinted;	/* their pages; runs_lock */
+
+	struct vb_queue reportq;
+	struct page_reporting_dev_info reporter;
+	struct list_head reporters;	/* these: vb_reporters_lock */
+	bool reporting;
+	int report_error;
+	unsigned long nr_reports;	/* mm's worker only */
+	unsigned long reported;		/* pages, ever */
+
+	bool poison;			/* PAGE_POISON */
+
+	struct shrinker *shrinker;
 
 	struct virtqueue *statsq;
 	struct workqueue_struct *stats_wq;
@@ -458,6 +552,18 @@ static unsigned long vb_until(u64 due)
 	return due > now ? due - now : 0;
 }
 
+/* All the memory of the guest: what mm manages and what we took out of that. */
+static unsigned long vb_total(struct vb *vb)
+{
+	return totalram_pages() +
+	       (vb->oom ? 0 : atomic_long_read(&vb->held));
+}
+
+static unsigned long vb_floor_now(struct vb *vb)
+{
+	return vb_floor(vb_total(vb), READ_ONCE(vb_floor_mib.value));
+}
+
 /*
  * Queues and their buffers
  */
@@ -467,6 +573,27 @@ static bool vb_is_broken(struct vb *vb)
 {
 	return READ_ONCE(vb->broken) || virtqueue_is_broken(vb->inflateq.vq) ||
 	       virtqueue_is_broken(vb->deflateq.vq);
+}
+
+/*
+ * The last resort: after a reset no page is the device's, whatever it answered.
+ * A function that was pulled out reads as all ones, and would never finish.
+ * Context: process, may sleep.
+ */
+static void vb_reset(struct vb *vb)
+{
+	struct virtio_device *vdev = vb->vdev;
+
+	mutex_lock(&vb->reset_lock);
+	if (!vb->was_reset) {
+		WRITE_ONCE(vb->broken, true);
+		virtio_break_device(vdev);
+		if (vdev->config->get_status(vdev) != 0xff)
+			virtio_reset_device(vdev);
+		WRITE_ONCE(vb->was_reset, true);
+	}
+	mutex_unlock(&vb->reset_lock);
+	wake_up_all(&vb->reportq.wait);
 }
 
 /*
@@ -566,51 +693,65 @@ static void vb_kick(struct vb_queue *q)
 		virtqueue_notify(q->vq);
 }
 
+/*
+ * Exposes memory to the device, which gives @token back with it: to read, or
+ * to write if @in. Return: 0, -EIO if the device is broken, -ENOSPC if the ring
+ * is full, -ENOMEM if the DMA layer has no room.
+ */
+static int vb_add(struct vb_queue *q, struct scatterlist *sg, bool in,
+		  void *token)
+{
+	int rc;
+
+	spin_lock(&q->lock);
+	rc = virtqueue_add_sgs(q->vq, &sg, !in, in, token,
+			       GFP_ATOMIC | __GFP_NOWARN);
+	if (!rc) {
+		q->in_flight++;
+		q->unkicked++;
+	}
+	spin_unlock(&q->lock);
+	return rc && virtqueue_is_broken(q->vq) ? -EIO : rc;
+}
+
 /**
  * vb_submit() - expose a buffer to the device
  * @q: its queue
  * @buf: filled; the device's from now on
  *
- * Return: 0, or @buf is still the caller's: -EIO if the device is broken,
- * -ENOMEM if the DMA layer has no room. The ring has: a pool is no larger.
+ * Return: 0, or as vb_add() and @buf is still the caller's. There always is
+ * room in the ring: a pool is no larger.
  */
 static int vb_submit(struct vb_queue *q, struct vb_buf *buf)
 {
 	unsigned int nr = buf->nr_pages * VB_PPP;
 	struct scatterlist sg;
-	bool kick;
 	int rc;
 
 	sg_init_one(&sg, buf->pfns, nr * sizeof(*buf->pfns));
-	spin_lock(&q->lock);
-	rc = virtqueue_add_outbuf(q->vq, &sg, 1, buf, GFP_ATOMIC);
-	if (!rc) {
-		q->in_flight++;
-		q->unkicked++;
-	}
-	kick = q->unkicked >= VB_GROUP;
-	spin_unlock(&q->lock);
-	if (kick)
+	rc = vb_add(q, &sg, false, buf);
+	if (READ_ONCE(q->unkicked) >= VB_GROUP)
 		vb_kick(q);
-	if (!rc)
-		return 0;
-	return virtqueue_is_broken(q->vq) ? -EIO : -ENOMEM;
+	return rc;
 }
 
-/* The next buffer that the host used, or NULL. B19: its length says nothing. */
-static struct vb_buf *vb_next_used(struct vb_queue *q)
+/*
+ * What the host used next, by the token that it was added with, or NULL. B19:
+ * its length says nothing.
+ */
+static void *vb_next_used(struct vb_queue *q)
 {
-	struct vb_buf *buf;
 	unsigned int len;
+	void *token;
 
 	spin_lock(&q->lock);
-	buf = virtqueue_get_buf(q->vq, &len);
-	if (buf) {
+	token = virtqueue_get_buf(q->vq, &len);
+	if (token) {
 		q->in_flight--;
 		q->nr_used++;
 	}
 	spin_unlock(&q->lock);
-	return buf;
+	return token;
 }
 
 /* Takes back all that the host used by now; returns how many buffers. */
@@ -1166,12 +1307,14 @@ static int vb_inflate(struct vb *vb, unsigned long *want)
 	struct vb_block block = {};
 	int rc = 0;
 
+	WRITE_ONCE(vb->taker, current);
 	while (*want && !rc) {
 		rc = vb_holds_off(vb) ? -EBUSY :
 		     vb_inflate_one(vb, &block, want, deadline);
 		vb_reap(vb, &vb->inflateq);
 		cond_resched();
 	}
+	WRITE_ONCE(vb->taker, NULL);
 	vb_kick(&vb->inflateq);
 	vb_reap(vb, &vb->inflateq);
 	if (block.nr)
@@ -1359,24 +1502,323 @@ static void vb_publish_now(struct vb *vb)
 }
 
 /*
+ * Free page hinting
+ *
+ * A round (B30 to B39): the host writes an id to the configuration; the driver
+ * sends that id, blocks of free memory and STOP. What the host has used stays
+ * with us, where nobody writes to it and the host need not copy it. It is free
+ * again when the host says STOP or DONE or begins another round, or when the
+ * guest needs memory. What the host has not used it may still discard (B36).
+ */
+
+static bool vb_is_cmd(struct vb *vb, void *token)
+{
+	return token >= (void *)vb->cmds &&
+	       token < (void *)(vb->cmds + VB_HINT_CMDS);
+}
+
+/* The device is done with a block or a command. */
+static void vb_hint_used(struct vb *vb, void *token)
+{
+	struct page *block = token;
+	unsigned long nr;
+
+	if (vb_is_cmd(vb, token)) {
+		WRITE_ONCE(((struct vb_cmd *)token)->in_flight, false);
+		return;
+	}
+	nr = 1UL << page_private(block);
+	spin_lock(&vb->runs_lock);
+	list_add_tail(&block->lru, &vb->hinted);
+	vb->nr_hinted += nr;
+	spin_unlock(&vb->runs_lock);
+	atomic_long_sub(nr, &vb->hinting);
+}
+
+/* Takes back all that the host used by now; false if that is nothing. */
+static bool vb_hint_reap(struct vb *vb)
+{
+	bool any = false;
+	void *token;
+
+	while ((token = vb_next_used(&vb->hintq))) {
+		vb_hint_used(vb, token);
+		any = true;
+	}
+	return any;
+}
+
+/*
+ * Frees blocks that the host has used, at least @want pages of them. mm fills
+ * them anew where it relies on what free pages hold (B37, B38). Context: any
+ * process; does not sleep. Return: pages freed
+ */
+static unsigned long vb_hint_free(struct vb *vb, unsigned long want)
+{
+	unsigned long done = 0;
+	struct page *block;
+	unsigned int order;
+
+	while (done < want) {
+		spin_lock(&vb->runs_lock);
+		block = list_first_entry_or_null(&vb->hinted, struct page, lru);
+		if (block) {
+			list_del(&block->lru);
+			vb->nr_hinted -= 1UL << page_private(block);
+		}
+		spin_unlock(&vb->runs_lock);
+		if (!block)
+			break;
+		order = page_private(block);
+		set_page_private(block, 0);
+		__free_pages(block, order);
+		done += 1UL << order;
+	}
+	return done;
+}
+
+static void vb_hint_free_all(struct vb *vb)
+{
+	while (vb_hint_free(vb, VB_STEP))
+		cond_resched();
+}
+
+/*
+ * The guest needs its memory: frees at least @want pages if there are so many,
+ * and lets the hint work take no more in this round. Context: any process,
+ * OOM and reclaim too; does not sleep. Return: pages freed
+ */
+static unsigned long vb_hint_yield(struct vb *vb, unsigned long want)
+{
+	if (!vb->hintq.vq)
+		return 0;
+	WRITE_ONCE(vb->hint_pressed, true);
+	vb_hint_reap(vb);
+	return vb_hint_free(vb, want);
+}
+
+/*
+ * Sends a command, each from memory of its own: the host may not yet have read
+ * the last one. Return: 0, or -ENOSPC if it must use something first
+ */
+static int vb_hint_send(struct vb *vb, u32 id)
+{
+	struct vb_cmd *cmd = vb->cmds;
+	struct scatterlist sg;
+	int rc;
+
+	while (READ_ONCE(cmd->in_flight))
+		if (++cmd == vb->cmds + VB_HINT_CMDS)
+			return -ENOSPC;
+	cmd->id = cpu_to_virtio32(vb->vdev, id);
+	sg_init_one(&sg, &cmd->id, sizeof(cmd->id));
+	WRITE_ONCE(cmd->in_flight, true);
+	rc = vb_add(&vb->hintq, &sg, false, cmd);
+	if (rc)
+		WRITE_ONCE(cmd->in_flight, false);
+	else
+		trace_virtio_balloon_hint_cmd(vb->vdev->index, id);
+	return rc;
+}
+
+/* B31, B32: a round begins with its id, sent once. */
+static void vb_hint_begin(struct vb *vb)
+{
+	if (vb_hint_send(vb, vb->hint_wanted))
+		return;
+	WRITE_ONCE(vb->hint_begun, vb->hint_wanted);
+	WRITE_ONCE(vb->hint_open, true);
+	WRITE_ONCE(vb->hint_pressed, false);
+	vb->hint_now = VB_MAX_ORDER;
+	vb->nr_rounds++;
+}
+
+/* B35: a round ends with STOP, as soon as there is room for it. */
+static void vb_hint_end(struct vb *vb)
+{
+	if (vb_hint_send(vb, VIRTIO_BALLOON_CMD_ID_STOP) != -ENOSPC)
+		WRITE_ONCE(vb->hint_open, false);
+}
+
+/* Pages that hinting may take: the guest keeps a reserve, really free. */
+static unsigned long vb_hint_room(struct vb *vb)
+{
+	unsigned long room = min_t(unsigned long, si_mem_available(),
+				   global_zone_page_state(NR_FREE_PAGES));
+	unsigned long floor = vb_floor_now(vb);
+
+	return room > floor ? room - floor : 0;
+}
+
+static unsigned int vb_hint_least(void)
+{
+	int order = READ_ONCE(vb_hint_order.value);
+
+	return order < 0 ? VB_BLOCK_ORDER : order;
+}
+
+/*
+ * The largest free block that there still is, or NULL. Movable, although it
+ * cannot be moved: mm would turn whole page blocks into unmovable ones for
+ * good. Free memory is taken, and none is made.
+ */
+static struct page *vb_hint_alloc(struct vb *vb)
+{
+	const gfp_t gfp = (GFP_HIGHUSER_MOVABLE & ~__GFP_RECLAIM) |
+			  __GFP_NOMEMALLOC | __GFP_NORETRY | __GFP_NOWARN;
+	unsigned int least = vb_hint_least();
+	unsigned long room = vb_hint_room(vb);
+	struct page *block = NULL;
+
+	for (;;) {
+		if (room >= 1UL << vb->hint_now)
+			block = alloc_pages(gfp, vb->hint_now);
+		if (block || vb->hint_now <= least)
+			break;
+		vb->hint_now--;
+	}
+	if (block)
+		set_page_private(block, vb->hint_now);
+	return block;
+}
+
+/*
+ * Lends the host one block, and leaves room for STOP. Return: 0, -EAGAIN if the
+ * host must first use what it has or has changed its mind, -ENOMEM if there are
+ * no more blocks, or -EIO
+ */
+static int vb_hint_block(struct vb *vb)
+{
+	struct vb_queue *q = &vb->hintq;
+	struct scatterlist sg;
+	struct page *block;
+	unsigned long nr;
+	int rc;
+
+	if (READ_ONCE(vb->hint_pressed))
+		return -ENOMEM;
+	if (atomic_long_read(&vb->hinting) >= VB_HINT_BURST ||
+	    READ_ONCE(vb->check_hint))
+		return -EAGAIN;
+	if (q->vq->num_free < 2)
+		return READ_ONCE(q->in_flight) ? -EAGAIN : -ENOMEM;
+	block = vb_hint_alloc(vb);
+	if (!block)
+		return -ENOMEM;
+
+	nr = 1UL << page_private(block);
+	sg_init_table(&sg, 1);
+	sg_set_page(&sg, block, nr << PAGE_SHIFT, 0);
+	atomic_long_add(nr, &vb->hinting);
+	trace_virtio_balloon_hint(vb->vdev->index, page_to_pfn(block), nr);
+	rc = vb_add(q, &sg, true, block);
+	if (rc) {
+		vb_hint_used(vb, block);
+		return -EIO;
+	}
+	atomic_long_add(nr, &vb->hints);
+	return 0;
+}
+
+/* Blocks until enough are in flight; the next look goes on. */
+static void vb_hint_more(struct vb *vb)
+{
+	int rc;
+
+	do {
+		rc = vb_hint_block(vb);
+		cond_resched();
+	} while (!rc);
+	if (rc != -EAGAIN)
+		vb_hint_end(vb);
+}
+
+/*
+ * Looks again soon while the host has blocks, and ever less often if it uses
+ * none. By time, not by interrupt: QEMU's I/O thread raises those of this queue
+ * without a lock, and a line (INTx) so raised may stay raised for ever.
+ */
+static void vb_hint_poll(struct vb *vb, bool progress)
+{
+	unsigned long delay;
+
+	if (!atomic_long_read(&vb->hinting) && !vb->hint_open)
+		return;
+	vb->hint_polls = progress ? 0 : min(vb->hint_polls + 1, 10U);
+	delay = min_t(unsigned long, 1UL << vb->hint_polls, HZ);
+	vb_queue_work(vb, vb->wq, &vb->hint, delay);
+}
+
+/* What the host says, read once each time it says something */
+static void vb_hint_read(struct vb *vb)
+{
+	u32 id;
+
+	if (!xchg(&vb->check_hint, 0) || vb_is_broken(vb))
+		return;
+	virtio_cread_le(vb->vdev, struct virtio_balloon_config,
+			free_page_hint_cmd_id, &id);
+	vb->hint_wanted = id;
+}
+
+/*
+ * One step of the current round, or from one to the next: an open round whose
+ * id the host no longer wants ends, what it took is freed, and only when the
+ * host has used all of that the next one begins. An id that was begun once is
+ * not begun again, however often the host repeats it.
+ */
+static void vb_hint_work(struct work_struct *work)
+{
+	struct vb *vb = container_of(to_delayed_work(work), struct vb, hint);
+	bool stale, progress = vb_hint_reap(vb);
+
+	vb_hint_read(vb);
+	stale = vb->hint_wanted != vb->hint_begun;
+	if (stale && vb->hint_open)
+		vb_hint_end(vb);
+	if (stale && !vb->hint_open) {
+		vb_hint_free_all(vb);
+		if (vb->hint_wanted > VIRTIO_BALLOON_CMD_ID_DONE &&
+		    !atomic_long_read(&vb->hinting))
+			vb_hint_begin(vb);
+	}
+	if (vb->hint_open && vb->hint_wanted == vb->hint_begun)
+		vb_hint_more(vb);
+	vb_kick(&vb->hintq);
+	vb_hint_poll(vb, progress);
+}
+
+static void vb_queue_hint(struct vb *vb)
+{
+	if (vb->hintq.vq)
+		vb_queue_work(vb, vb->wq, &vb->hint, 0);
+}
+
+/* After a reset: all blocks are ours. */
+static void vb_reclaim_hints(struct vb *vb)
+{
+	void *token;
+
+	if (!vb->hintq.vq)
+		return;
+	while ((token = virtqueue_detach_unused_buf(vb->hintq.vq)))
+		vb_hint_used(vb, token);
+	vb_hint_free_all(vb);
+	vb->hintq.in_flight = 0;
+	vb->hintq.unkicked = 0;
+	vb->hint_polls = 0;
+	vb->hint_wanted = 0;
+	vb->hint_begun = 0;
+	vb->hint_open = false;
+}
+
+/*
  * Sizing
  */
 
 static void vb_queue_sizing(struct vb *vb, unsigned long delay)
 {
 	vb_queue_work(vb, vb->wq, &vb->sizing, delay);
-}
-
-/* All the memory of the guest: what mm manages and what we took out of that. */
-static unsigned long vb_total(struct vb *vb)
-{
-	return totalram_pages() +
-	       (vb->oom ? 0 : atomic_long_read(&vb->held));
-}
-
-static unsigned long vb_floor_now(struct vb *vb)
-{
-	return vb_floor(vb_total(vb), READ_ONCE(vb_floor_mib.value));
 }
 
 /* Says once per target and state why the balloon is not what the host wants. */
@@ -1407,6 +1849,15 @@ static void vb_set_state(struct vb *vb, enum vb_state state)
 					   vb_floor_now(vb));
 	WRITE_ONCE(vb->state, state);
 	vb_log_state(vb, state);
+}
+
+/*
+ * Keeps a suspend away for a moment, if the user has made the balloon a wakeup
+ * source. Each step renews that; a balloon that rests or is stuck does not.
+ */
+static void vb_stay_awake(struct vb *vb)
+{
+	pm_wakeup_event(&vb->vdev->dev, VB_AWAKE_MS);
 }
 
 /* G2: a device that asks for a reset answers no more. */
@@ -1468,7 +1919,7 @@ static int vb_size_up(struct vb *vb, unsigned long need)
 		vb->paced = true;
 	step = vb_step(vb, need);
 	if (!step)
-		return -ENOSPC;
+		return vb_hint_yield(vb, VB_STEP) ? -EAGAIN : -ENOSPC;
 	vb_set_state(vb, VB_INFLATING);
 	left = step;
 	rc = vb_inflate(vb, &left);
@@ -1540,6 +1991,8 @@ static void vb_sizing_work(struct work_struct *work)
 	case -EAGAIN:	/* the next step; paced once the guest was in need */
 		state = vb->state;
 		delay = vb->paced && state == VB_INFLATING ? VB_PACE : 0;
+		if (!delay)
+			vb_stay_awake(vb);
 		break;
 	case -ENODATA:	/* mm is migrating what is left: not for long */
 		state = VB_DEFLATING;
@@ -1566,6 +2019,7 @@ static void vb_sizing_work(struct work_struct *work)
 		return;
 	default:
 		state = VB_BROKEN;
+		vb_reset(vb);
 	}
 	vb_set_state(vb, state);
 	if (rc != -EAGAIN) {
@@ -1582,11 +2036,14 @@ static void vb_config_changed(struct virtio_device *vdev)
 	struct vb *vb = vdev->priv;
 
 	WRITE_ONCE(vb->check_status, 1);
+	WRITE_ONCE(vb->check_hint, 1);
+	vb_stay_awake(vb);
 	vb_queue_sizing(vb, 0);
+	vb_queue_hint(vb);
 }
 
 /*
- * Out of memory
+ * Memory pressure
  */
 
 /* Inflation pauses, so as not to take back what the guest needs just now. */
@@ -1600,14 +2057,17 @@ static void vb_start_hold_off(struct vb *vb)
 	WRITE_ONCE(vb->hold_off, hold_off);
 }
 
-/* One buffer, if need be the last; waits for the host if @wait. */
-static struct vb_buf *vb_oom_buf(struct vb *vb, bool wait)
+/*
+ * One buffer, but for the last @keep ones; waits for the host if @wait.
+ * Context: OOM and reclaim
+ */
+static struct vb_buf *vb_urgent_buf(struct vb *vb, unsigned int keep, bool wait)
 {
 	struct vb_queue *q = &vb->deflateq;
 	unsigned long deadline = jiffies + VB_PATIENCE;
 	struct vb_buf *buf;
 
-	while (!(buf = vb_buf_get(q, 0))) {
+	while (!(buf = vb_buf_get(q, keep))) {
 		vb_kick(q);
 		if (!vb_reap(vb, q) && (!wait || vb_wait(vb, q, deadline)))
 			break;
@@ -1618,17 +2078,19 @@ static struct vb_buf *vb_oom_buf(struct vb *vb, bool wait)
 
 /*
  * Announces up to @want pages, and frees them if the host need not know first.
- * With all buffers in flight it stops at what it has, but not at nothing.
- * Return: pages announced
+ * With all buffers in flight it stops at what it has, but not at nothing if the
+ * guest is out of memory. Return: pages announced
  */
-static unsigned long vb_oom_deflate(struct vb *vb, unsigned long want)
+static unsigned long vb_urgent_deflate(struct vb *vb, unsigned long want,
+				       bool oom)
 {
+	unsigned int keep = oom ? 0 : vb->deflateq.reserve;
 	unsigned long done = 0;
 	struct vb_buf *buf;
 	long nr = 1;
 
 	while (done < want && nr > 0) {
-		buf = vb_oom_buf(vb, !done);
+		buf = vb_urgent_buf(vb, keep, oom && !done);
 		if (!buf)
 			break;
 		nr = vb_return(vb, buf, min(want - done, vb->buf_pages));
@@ -1636,6 +2098,21 @@ static unsigned long vb_oom_deflate(struct vb *vb, unsigned long want)
 	}
 	vb_kick(&vb->deflateq);
 	vb_reap(vb, &vb->deflateq);
+	return done;
+}
+
+/* Frees up to @want pages that a reset has taken back from the host. */
+static unsigned long vb_take_back(struct vb *vb, unsigned long want)
+{
+	unsigned long done = 0;
+	unsigned int nr;
+	LIST_HEAD(runs);
+
+	do {
+		nr = vb_unhold(vb, &runs, min(want - done, vb->buf_pages));
+		vb_release(vb, &runs, nr);
+		done += nr;
+	} while (nr && done < want);
 	return done;
 }
 
@@ -1650,60 +2127,135 @@ static void vb_oom_wait(struct vb *vb, long before, unsigned long want)
 		     vb_reap_wait(vb, &vb->deflateq, deadline) : -ENODATA;
 }
 
+/* Returns pages, @step of them if it can; how many came free. */
+static unsigned long vb_oom_give(struct vb *vb, unsigned long step)
+{
+	long before = atomic_long_read(&vb->returned);
+	unsigned long done;
+
+	done = vb_urgent_deflate(vb, step, true);
+	if (vb->must_tell)
+		vb_oom_wait(vb, before, done);
+	return atomic_long_read(&vb->returned) - before;
+}
+
+/* The balloon's part, with DEFLATE_ON_OOM; pages that came free */
+static unsigned long vb_oom_shrink(struct vb *vb)
+{
+	u64 now = get_jiffies_64();
+	unsigned long freed;
+
+	vb->oom_step = vb_oom_step_next(vb->oom_step, now - vb->oom_last,
+					READ_ONCE(vb_oom_pages.value));
+	vb->oom_last = now;
+	vb_start_hold_off(vb);
+	if (READ_ONCE(vb->was_reset))
+		freed = vb_take_back(vb, vb->oom_step);
+	else
+		freed = vb_is_broken(vb) ? 0 : vb_oom_give(vb, vb->oom_step);
+	trace_virtio_balloon_oom(vb->vdev->index, vb->oom_step, freed);
+	if (!vb->oom_count++)
+		dev_info(&vb->vdev->dev,
+			 "the guest is out of memory: giving pages back\n");
+	vb_queue_sizing(vb, 0);
+	return freed;
+}
+
 /**
  * vb_oom_notify() - reclaim has failed: pages go back before mm kills
  * @nb: in the balloon
  * @unused: always 0
  * @parm: unsigned long, guest pages that all notifiers freed
  *
- * Context: under oom_lock, in the task that needs memory. Allocates nothing,
- * takes no lock of the inflate side. Waits for the host only with
- * MUST_TELL_HOST or if no buffer is left, for a few seconds at most. What the
- * sizing work frees meanwhile counts too: it is just as good for the one who
- * waits.
+ * Hinted blocks first: the host only looks at them. Context: under oom_lock, in
+ * the task that needs memory. Allocates nothing, takes no lock of the inflate
+ * side. Waits for the host only with MUST_TELL_HOST or if no buffer is left,
+ * for a few seconds at most. What the sizing work frees meanwhile counts too:
+ * it is just as good for the one who waits.
  */
 static int vb_oom_notify(struct notifier_block *nb, unsigned long unused,
 			 void *parm)
 {
 	struct vb *vb = container_of(nb, struct vb, oom_nb);
-	long freed, before = atomic_long_read(&vb->returned);
-	unsigned long done, *total = parm;
-	u64 now = get_jiffies_64();
+	unsigned long *total = parm;
+	unsigned long freed = vb_hint_yield(vb, VB_OOM_STEP_MAX);
 
-	if (vb_is_broken(vb))
-		return NOTIFY_OK;
-	vb->oom_step = vb_oom_step_next(vb->oom_step, now - vb->oom_last,
-					READ_ONCE(vb_oom_pages.value));
-	vb->oom_last = now;
-	vb_start_hold_off(vb);
-	done = vb_oom_deflate(vb, vb->oom_step);
-	if (vb->must_tell)
-		vb_oom_wait(vb, before, done);
-
-	freed = atomic_long_read(&vb->returned) - before;
+	if (!freed && vb->oom)
+		freed = vb_oom_shrink(vb);
 	*total += freed;
-	trace_virtio_balloon_oom(vb->vdev->index, vb->oom_step, freed);
-	if (!vb->oom_count++)
-		dev_info(&vb->vdev->dev,
-			 "the guest is out of memory: giving pages back\n");
-	vb_queue_sizing(vb, 0);
 	return NOTIFY_OK;
+}
+
+/*
+ * Whether reclaim may have held pages. Not if it is us who asked for memory:
+ * the balloon would take what it has just given.
+ */
+static bool vb_shrinks(struct vb *vb)
+{
+	return vb->oom && vb_deflate_mode.value == VB_DEFLATE_SHRINKER &&
+	       READ_ONCE(vb->taker) != current && !vb_is_broken(vb);
+}
+
+/* Guest pages that the shrinker could free */
+static unsigned long vb_shrink_count(struct shrinker *shrinker,
+				     struct shrink_control *sc)
+{
+	struct vb *vb = vb_shrinker_private(shrinker);
+	unsigned long pages = READ_ONCE(vb->nr_hinted);
+
+	if (vb_shrinks(vb))
+		pages += atomic_long_read(&vb->held);
+	return pages;
+}
+
+/*
+ * Frees sc->nr_to_scan guest pages: hinted blocks, then pages of the balloon,
+ * which does not grow again for a while. Context: reclaim. Waits for nobody.
+ */
+static unsigned long vb_shrink_scan(struct shrinker *shrinker,
+				    struct shrink_control *sc)
+{
+	struct vb *vb = vb_shrinker_private(shrinker);
+	unsigned long nr, done = 0;
+
+	if (READ_ONCE(vb->nr_hinted))
+		done = vb_hint_yield(vb, sc->nr_to_scan);
+	if (done < sc->nr_to_scan && vb_shrinks(vb)) {
+		vb_start_hold_off(vb);
+		nr = vb_urgent_deflate(vb, sc->nr_to_scan - done, false);
+		atomic_long_add(nr, &vb->shrunk);
+		done += nr;
+		vb_queue_sizing(vb, 0);
+	}
+	return done ?: SHRINK_STOP;
 }
 
 /* 80: before anything that kills, after whatever frees without a trace */
 #define VB_OOM_PRIORITY		80
 
-static int vb_oom_start(struct vb *vb)
+/* Undone by vb_pressure_stop() */
+static int vb_pressure_start(struct vb *vb)
 {
+	struct shrinker *shrinker;
+	int rc;
+
+	shrinker = vb_shrinker_register(KBUILD_MODNAME, vb_shrink_count,
+					vb_shrink_scan, vb->buf_pages, vb);
+	if (IS_ERR(shrinker))
+		return PTR_ERR(shrinker);
+	vb->shrinker = shrinker;
 	vb->oom_nb.notifier_call = vb_oom_notify;
 	vb->oom_nb.priority = VB_OOM_PRIORITY;
-	return vb->oom ? register_oom_notifier(&vb->oom_nb) : 0;
+	rc = register_oom_notifier(&vb->oom_nb);
+	if (rc)
+		vb_shrinker_unregister(vb->shrinker);
+	return rc;
 }
 
-static void vb_oom_stop(struct vb *vb)
+static void vb_pressure_stop(struct vb *vb)
 {
-	if (vb->oom)
-		unregister_oom_notifier(&vb->oom_nb);
+	unregister_oom_notifier(&vb->oom_nb);
+	vb_shrinker_unregister(vb->shrinker);
 }
 
 /*
@@ -1793,10 +2345,232 @@ static int vb_migrate(struct balloon_dev_info *info, struct page *newpage,
 #endif
 
 /*
+ * Free page reporting
+ *
+ * mm takes free blocks out of its lists, shows them to us in a scatterlist and
+ * frees them again when we return. It has room for one reporter.
+ */
+
+static DEFINE_MUTEX(vb_reporters_lock);
+static LIST_HEAD(vb_reporters);
+
+static struct vb_range vb_report_on = { .value = 1, .max = 1 };
+
+/*
+ * Resets the device once the wait for a report has lasted too long or it broke:
+ * mm must not get pages back that it may still write to. Return: -EIO if it was
+ * reset, by whomever
+ */
+static int vb_report_ended(struct vb *vb, unsigned long deadline)
+{
+	if (time_after(jiffies, deadline) || vb_is_broken(vb)) {
+		dev_err(&vb->vdev->dev,
+			"free page reporting: the host does not answer; resetting the device\n");
+		vb_reset(vb);
+	}
+	return READ_ONCE(vb->was_reset) ? -EIO : 0;
+}
+
+/* B46: until the host has used the report, or can not use it any more. */
+static int vb_report_wait(struct vb *vb)
+{
+	unsigned long start = jiffies, deadline = start + VB_REPORT_PATIENCE;
+	struct vb_queue *q = &vb->reportq;
+	unsigned int last;
+	int rc = 0;
+
+	vb_kick(q);
+	while (!vb_next_used(q) && !rc) {
+		last = vb_arm(q);
+		wait_event_timeout(q->wait, virtqueue_poll(q->vq, last) ||
+				   READ_ONCE(vb->was_reset), VB_SLICE);
+		rc = vb_report_ended(vb, deadline);
+	}
+	vb_waited(vb, q, start, rc);
+	return rc;
+}
+
+/* One buffer of @nr blocks; the ring has room for them. */
+static int vb_report_some(struct vb *vb, struct scatterlist *sg,
+			  unsigned int nr)
+{
+	struct scatterlist *last = &sg[nr - 1];
+	bool more = !sg_is_last(last);
+	unsigned long bytes = 0;
+	unsigned int i;
+	int rc;
+
+	for (i = 0; i < nr; i++)
+		bytes += sg[i].length;
+	sg_mark_end(last);
+	rc = vb_add(&vb->reportq, sg, true, vb);
+	if (more)
+		sg_unmark_end(last);
+	if (!rc)
+		rc = vb_report_wait(vb);
+	trace_virtio_balloon_report(vb->vdev->index, nr, VB_PAGES(bytes), rc);
+	if (!rc) {
+		vb->nr_reports++;
+		vb->reported += VB_PAGES(bytes);
+	}
+	return rc;
+}
+
+/**
+ * vb_report() - tell the host of free pages
+ * @reporter: in the balloon
+ * @sg: blocks that mm has isolated
+ * @nents: how many
+ *
+ * Rings with less than mm's 32 entries take several rounds. Context: mm's
+ * worker, may sleep; waits for the host, and rather resets the device than
+ * leave it pages that mm has back.
+ *
+ * Return: 0, or an error: mm takes all of the blocks for not reported.
+ */
+static int vb_report(struct page_reporting_dev_info *reporter,
+		     struct scatterlist *sg, unsigned int nents)
+{
+	struct vb *vb = container_of(reporter, struct vb, reporter);
+	unsigned int nr, ring = virtqueue_get_vring_size(vb->reportq.vq);
+	int rc = 0;
+
+	if (READ_ONCE(vb->phase) != VB_RUNNING || vb_is_broken(vb))
+		return -EIO;
+	for (; nents && !rc; sg += nr, nents -= nr) {
+		nr = min(nents, ring);
+		rc = vb_report_some(vb, sg, nr);
+	}
+	return rc;
+}
+
+/* Context: irq */
+static void vb_report_callback(struct virtqueue *vq)
+{
+	struct vb *vb = vq->vdev->priv;
+
+	wake_up(&vb->reportq.wait);
+}
+
+/*
+ * Does what the parameter says. To be refused costs this feature only. Context:
+ * vb_reporters_lock
+ */
+static void vb_report_apply(struct vb *vb)
+{
+	bool on = vb_report_on.value;
+
+	if (on == vb->reporting)
+		return;
+	if (!on) {
+		vb_page_reporting_unregister(&vb->reporter);
+		WRITE_ONCE(vb->reporting, false);
+		return;
+	}
+	vb->reporter.report = vb_report;
+	vb->reporter.order = vb_report_order.value ?: VB_BLOCK_ORDER;
+	vb->report_error = vb_page_reporting_register(&vb->reporter);
+	WRITE_ONCE(vb->reporting, !vb->report_error);
+	if (vb->report_error)
+		dev_warn(&vb->vdev->dev, "no free page reporting: %s (%d)\n",
+			 vb->report_error == -EBUSY ?
+			 "another device does it" : "mm refused",
+			 vb->report_error);
+}
+
+static int vb_report_set(const char *val, const struct kernel_param *kp)
+{
+	int rc = vb_range_set(val, kp);
+	struct vb *vb;
+
+	mutex_lock(&vb_reporters_lock);
+	list_for_each_entry(vb, &vb_reporters, reporters)
+		vb_report_apply(vb);
+	mutex_unlock(&vb_reporters_lock);
+	return rc;
+}
+
+static const struct kernel_param_ops vb_report_ops = {
+	.set = vb_report_set,
+	.get = vb_range_get,
+};
+module_param_cb(report, &vb_report_ops, &vb_report_on, 0644);
+__MODULE_PARM_TYPE(report, "int");
+MODULE_PARM_DESC(report, "free page reporting, if the device offers it: 1 on (default), 0 off");
+
+/* After DRIVER_OK (B47). */
+static void vb_report_start(struct vb *vb)
+{
+	if (!vb->reportq.vq)
+		return;
+	mutex_lock(&vb_reporters_lock);
+	list_add_tail(&vb->reporters, &vb_reporters);
+	vb_report_apply(vb);
+	mutex_unlock(&vb_reporters_lock);
+}
+
+/* After a reset, which ends a report that still waits. */
+static void vb_report_stop(struct vb *vb)
+{
+	if (!vb->reportq.vq)
+		return;
+	mutex_lock(&vb_reporters_lock);
+	list_del(&vb->reporters);
+	if (vb->reporting)
+		vb_page_reporting_unregister(&vb->reporter);
+	vb->reporting = false;
+	mutex_unlock(&vb_reporters_lock);
+	while (virtqueue_detach_unused_buf(vb->reportq.vq))
+		;
+	vb->reportq.in_flight = 0;
+	vb->reportq.unkicked = 0;
+}
+
+/*
+ * Page poison
+ */
+
+/* B42, B43: what free pages hold, before each DRIVER_OK and not after it. */
+static void vb_write_poison(struct vb *vb)
+{
+	u32 fill;
+
+	vb_free_pages_hold(&fill);
+	virtio_cwrite_le(vb->vdev, struct virtio_balloon_config, poison_val,
+			 &fill);
+}
+
+/*
+ * B2: a guest that does not care what free pages hold does without PAGE_POISON.
+ * B3: one that does must not report pages if the host may not know.
+ */
+static void vb_validate_poison(struct virtio_device *vdev)
+{
+	u32 fill;
+
+	if (!vb_free_pages_hold(&fill)) {
+		__virtio_clear_bit(vdev, VIRTIO_BALLOON_F_PAGE_POISON);
+		return;
+	}
+	if (virtio_has_feature(vdev, VIRTIO_BALLOON_F_PAGE_POISON) ||
+	    !virtio_has_feature(vdev, VIRTIO_BALLOON_F_REPORTING))
+		return;
+	dev_info(&vdev->dev,
+		 "no free page reporting: this guest fills free pages, and the device does not offer to preserve that\n");
+	__virtio_clear_bit(vdev, VIRTIO_BALLOON_F_REPORTING);
+}
+
+/*
  * Statistics
  */
 
 /* Tag n is entry n: a subset is always the first ones (B28). */
+static unsigned int vb_nr_stats(void)
+{
+	return vb_stats_set.value == VB_STATS_SPEC ?
+	       VIRTIO_BALLOON_S_HTLB_PGFAIL + 1 : VIRTIO_BALLOON_S_NR;
+}
+
 static void vb_stat(struct vb *vb, u16 tag, u64 val)
 {
 	vb->stats[tag].tag = cpu_to_virtio16(vb->vdev, tag);
@@ -1871,7 +2645,7 @@ static int vb_offer_stats(struct vb *vb)
 	struct scatterlist sg;
 
 	vb_fill_stats(vb);
-	sg_init_one(&sg, vb->stats, vb_nr_stats * sizeof(*vb->stats));
+	sg_init_one(&sg, vb->stats, vb_nr_stats() * sizeof(*vb->stats));
 	return virtqueue_add_outbuf(vb->statsq, &sg, 1, vb, GFP_KERNEL);
 }
 
@@ -1922,6 +2696,50 @@ static void vb_show_queue(struct seq_file *m, const char *name,
 		   READ_ONCE(q->longest_wait));
 }
 
+static void vb_show_features(struct seq_file *m, struct vb *vb)
+{
+	seq_printf(m, "features:%s%s%s%s%s%s\n",
+		   vb->must_tell ? " must-tell-host" : "",
+		   vb->statsq ? " stats" : "",
+		   vb->oom ? " deflate-on-oom" : "",
+		   vb->hintq.vq ? " free-page-hint" : "",
+		   vb->poison ? " page-poison" : "",
+		   vb->reportq.vq ? " reporting" : "");
+}
+
+static void vb_show_hints(struct seq_file *m, struct vb *vb)
+{
+	if (!vb->hintq.vq)
+		return;
+	seq_printf(m, "hint_id: %u\n",
+		   READ_ONCE(vb->hint_open) ? READ_ONCE(vb->hint_begun) : 0);
+	seq_printf(m, "hint_rounds: %lu\n", READ_ONCE(vb->nr_rounds));
+	vb_show(m, "hinting", atomic_long_read(&vb->hinting));
+	vb_show(m, "hinted", READ_ONCE(vb->nr_hinted));
+	vb_show(m, "hinted_total", atomic_long_read(&vb->hints));
+	vb_show_queue(m, "hintq", &vb->hintq);
+}
+
+static void vb_show_reports(struct seq_file *m, struct vb *vb)
+{
+	u32 fill;
+
+	if (vb->poison && vb_free_pages_hold(&fill))
+		seq_printf(m, "poison: 0x%x\n", fill);
+	else
+		seq_puts(m, "poison: no\n");
+	seq_printf(m, "reporting: %s\n",
+		   !vb->reportq.vq ? "no" :
+		   READ_ONCE(vb->reporting) ? "on" :
+		   vb->report_error ? "refused" : "off");
+	if (!vb->reportq.vq)
+		return;
+	seq_printf(m, "reports: %lu\n", READ_ONCE(vb->nr_reports));
+	vb_show(m, "reported", READ_ONCE(vb->reported));
+	seq_printf(m, "reportq_longest_wait: %u ms\n",
+		   READ_ONCE(vb->reportq.longest_wait));
+}
+
 static unsigned int vb_hold_off_ms(struct vb *vb)
 {
 	if (!vb_holds_off(vb))
@@ -1943,19 +2761,19 @@ static int vb_status_show(struct seq_file *m, void *unused)
 	vb_show(m, "actual", READ_ONCE(vb->published) / VB_PPP);
 	vb_show(m, "floor", vb_floor_now(vb));
 	vb_show(m, "available", si_mem_available());
-	seq_printf(m, "features:%s%s%s\n",
-		   vb->must_tell ? " must-tell-host" : "",
-		   vb->statsq ? " stats" : "",
-		   vb->oom ? " deflate-on-oom" : "");
+	vb_show_features(m, vb);
 	vb_show(m, "returned", atomic_long_read(&vb->returned));
 	vb_show(m, "migrated", atomic_long_read(&vb->migrated));
 	seq_printf(m, "oom: %lu\n", READ_ONCE(vb->oom_count));
+	vb_show(m, "shrunk", atomic_long_read(&vb->shrunk));
 	seq_printf(m, "hold_off: %u ms\n", vb_hold_off_ms(vb));
 	seq_printf(m, "retries: %u\n", READ_ONCE(vb->retries));
 	seq_printf(m, "actual_writes: %lu\n", READ_ONCE(vb->nr_published));
 	seq_printf(m, "stats_answers: %lu\n", READ_ONCE(vb->nr_stats));
 	vb_show_queue(m, "inflateq", &vb->inflateq);
 	vb_show_queue(m, "deflateq", &vb->deflateq);
+	vb_show_hints(m, vb);
+	vb_show_reports(m, vb);
 	return 0;
 }
 DEFINE_SHOW_ATTRIBUTE(vb_status);
@@ -2032,7 +2850,7 @@ static const struct {
 			    VIRTIO_BALLOON_F_STATS_VQ },
 	[VB_Q_HINT]	= { "free_page_vq", NULL,
 			    VIRTIO_BALLOON_F_FREE_PAGE_HINT },
-	[VB_Q_REPORT]	= { "reporting_vq", NULL,
+	[VB_Q_REPORT]	= { "reporting_vq", vb_report_callback,
 			    VIRTIO_BALLOON_F_REPORTING },
 };
 
@@ -2048,9 +2866,8 @@ static int vb_find(struct virtio_device *vdev, unsigned int nr,
 	unsigned int i;
 
 	for (i = 0; i < nr; i++) {
-		/* virtio_has_feature() allows what vb_features names only */
 		bool there = vb_queues[i].feature < 0 ||
-			     __virtio_test_bit(vdev, vb_queues[i].feature);
+			     virtio_has_feature(vdev, vb_queues[i].feature);
 
 		names[i] = there ? vb_queues[i].name : NULL;
 		callbacks[i] = vb_queues[i].callback;
@@ -2061,19 +2878,23 @@ static int vb_find(struct virtio_device *vdev, unsigned int nr,
 
 /*
  * A device may offer a queue that it does not have (D15): that costs the
- * feature, not the balloon.
+ * feature, and those of the queues after it, not the balloon.
  */
 static int vb_find_queues(struct vb *vb, struct virtqueue **vqs)
 {
-	int rc = vb_find(vb->vdev, VB_NR_QUEUES, vqs);
+	unsigned int nr = VB_NR_QUEUES;
+	int rc;
 
-	if (rc && rc != -ENOMEM) {
-		vqs[VB_Q_STATS] = NULL;
-		rc = vb_find(vb->vdev, VB_Q_STATS, vqs);
-		if (!rc)
-			dev_warn(&vb->vdev->dev,
-				 "no statistics: the device lacks a queue that it offers\n");
+	memset(vqs, 0, VB_NR_QUEUES * sizeof(*vqs));
+	rc = vb_find(vb->vdev, nr, vqs);
+	while (rc && rc != -ENOMEM && nr > VB_Q_STATS) {
+		vqs[--nr] = NULL;
+		rc = vb_find(vb->vdev, nr, vqs);
 	}
+	if (!rc && nr < VB_NR_QUEUES)
+		dev_warn(&vb->vdev->dev,
+			 "no %s queue and none after it: the device lacks what it offers\n",
+			 vb_queues[nr].name);
 	return rc;
 }
 
@@ -2085,9 +2906,14 @@ static void vb_del_queues(struct vb *vb)
 	vb->inflateq.vq = NULL;
 	vb->deflateq.vq = NULL;
 	vb->statsq = NULL;
+	vb->hintq.vq = NULL;
+	vb->reportq.vq = NULL;
 }
 
-/* Queues with their pools, and the first statistics (B22, before DRIVER_OK). */
+/*
+ * Queues with their pools, and what comes before DRIVER_OK (B6): the first
+ * statistics (B22) and the poison value.
+ */
 static int vb_init_queues(struct vb *vb)
 {
 	struct virtqueue *vqs[VB_NR_QUEUES];
@@ -2102,8 +2928,12 @@ static int vb_init_queues(struct vb *vb)
 	vb->statsq = vqs[VB_Q_STATS];
 	if (!rc && vb->statsq)
 		rc = vb_offer_stats(vb);
+	vb->hintq.vq = vqs[VB_Q_HINT];
+	vb->reportq.vq = vqs[VB_Q_REPORT];
 	if (rc)
 		vb_del_queues(vb);
+	else if (vb->poison)
+		vb_write_poison(vb);
 	return rc;
 }
 
@@ -2118,13 +2948,16 @@ static void vb_start(struct vb *vb)
 		virtqueue_kick(vb->statsq);
 	/* A driver before us may have left its `actual` behind. */
 	vb->unpublished = true;
+	WRITE_ONCE(vb->check_hint, 1);
 	vb->published_at = get_jiffies_64();
 	vb->stats_at = vb->published_at;
 	vb_set_phase(vb, VB_RUNNING);
 	vb_queue_sizing(vb, 0);
+	vb_queue_hint(vb);
 	vb_publish_now(vb);
 	if (vb->statsq)
 		vb_queue_work(vb, vb->stats_wq, &vb->stats_work, 0);
+	vb_report_start(vb);
 }
 
 /* Ends all that runs by itself. Waits end at once, works within a step. */
@@ -2137,6 +2970,7 @@ static void vb_stop(struct vb *vb)
 	cancel_delayed_work_sync(&vb->sizing);
 	cancel_delayed_work_sync(&vb->publish);
 	cancel_delayed_work_sync(&vb->enlist);
+	cancel_delayed_work_sync(&vb->hint);
 	cancel_delayed_work_sync(&vb->stats_work);
 	vb_set_phase(vb, VB_CLOSING);
 }
@@ -2194,6 +3028,7 @@ static void vb_reclaim(struct vb *vb)
 
 	vb_reclaim_queue(vb, &vb->inflateq);
 	vb_reclaim_queue(vb, &vb->deflateq);
+	vb_reclaim_hints(vb);
 	atomic_long_set(&vb->offered, 0);
 	vb_free_spares(vb);
 	while (atomic_long_read(&vb->held)) {
@@ -2207,19 +3042,16 @@ static void vb_reclaim(struct vb *vb)
 
 /*
  * Gives all pages back and lets go of the device, unless a failed restore left
- * nothing to let go of. A function that was pulled out reads as all ones, and
- * would never finish a reset.
+ * nothing to let go of.
  */
 static void vb_quit(struct vb *vb)
 {
-	struct virtio_device *vdev = vb->vdev;
-
 	vb_stop(vb);
 	if (!vb->inflateq.vq)
 		return;
 	vb_give_back(vb);
-	if (vdev->config->get_status(vdev) != 0xff)
-		virtio_reset_device(vdev);
+	vb_reset(vb);
+	vb_report_stop(vb);
 	vb_reclaim(vb);
 	vb_del_queues(vb);
 }
@@ -2250,12 +3082,17 @@ static struct vb *vb_new(struct virtio_device *vdev)
 	spin_lock_init(&vb->runs_lock);
 	INIT_LIST_HEAD(&vb->runs);
 	INIT_LIST_HEAD(&vb->spares);
+	INIT_LIST_HEAD(&vb->hinted);
+	mutex_init(&vb->reset_lock);
 	ratelimit_state_init(&vb->log_limit, 60 * HZ, 10);
 	vb_init_queue(&vb->inflateq, vb_hold);
 	vb_init_queue(&vb->deflateq, vb_returned);
+	vb_init_queue(&vb->hintq, NULL);
+	vb_init_queue(&vb->reportq, NULL);
 	INIT_DELAYED_WORK(&vb->sizing, vb_sizing_work);
 	INIT_DELAYED_WORK(&vb->publish, vb_publish_work);
 	INIT_DELAYED_WORK(&vb->enlist, vb_enlist_work);
+	INIT_DELAYED_WORK(&vb->hint, vb_hint_work);
 	INIT_DELAYED_WORK(&vb->stats_work, vb_stats_work);
 	balloon_devinfo_init(&vb->info);
 #ifdef VB_MIGRATION
@@ -2275,11 +3112,25 @@ static struct vb *vb_new(struct virtio_device *vdev)
 	return vb;
 }
 
-/* Before features are settled: what must not be accepted */
+/*
+ * Before features are settled: what must not be accepted. A guest whose memory
+ * is encrypted cannot lend it: what comes back is neither shared nor accepted
+ * again. PFNs are guest-physical, nothing that an IOMMU could translate; some
+ * devices insist on that, others only offer it.
+ */
 static int vb_validate(struct virtio_device *vdev)
 {
-	/* PFNs are guest-physical: nothing that an IOMMU could translate. */
-	__virtio_clear_bit(vdev, VIRTIO_F_ACCESS_PLATFORM);
+	if (cc_platform_has(CC_ATTR_GUEST_MEM_ENCRYPT)) {
+		dev_err(&vdev->dev,
+			"refused: the memory of this guest is encrypted, and a balloon would not get it back\n");
+		return -EOPNOTSUPP;
+	}
+	if (virtio_has_feature(vdev, VIRTIO_F_ACCESS_PLATFORM)) {
+		dev_info(&vdev->dev,
+			 "ACCESS_PLATFORM declined: a balloon names physical pages, which no IOMMU translates\n");
+		__virtio_clear_bit(vdev, VIRTIO_F_ACCESS_PLATFORM);
+	}
+	vb_validate_poison(vdev);
 	return 0;
 }
 
@@ -2299,16 +3150,18 @@ static int vb_probe(struct virtio_device *vdev)
 	vb->must_tell = virtio_has_feature(vdev,
 					   VIRTIO_BALLOON_F_MUST_TELL_HOST);
 	vb->oom = virtio_has_feature(vdev, VIRTIO_BALLOON_F_DEFLATE_ON_OOM);
+	vb->poison = virtio_has_feature(vdev, VIRTIO_BALLOON_F_PAGE_POISON);
 	vb->little_endian = virtio_is_little_endian(vdev);
 
 	rc = vb_init_queues(vb);
 	if (rc)
 		goto free;
-	rc = vb_oom_start(vb);
+	rc = vb_pressure_start(vb);
 	if (rc)
 		goto del_queues;
 	vb->debugfs = debugfs_create_dir(dev_name(&vdev->dev), vb_debugfs);
 	debugfs_create_file("status", 0444, vb->debugfs, vb, &vb_status_fops);
+	device_set_wakeup_capable(&vdev->dev, true);
 	vb_start(vb);
 	return 0;
 
@@ -2325,8 +3178,9 @@ static void vb_remove(struct virtio_device *vdev)
 	struct vb *vb = vdev->priv;
 
 	debugfs_remove_recursive(vb->debugfs);
-	vb_oom_stop(vb);
+	vb_pressure_stop(vb);
 	vb_quit(vb);
+	device_set_wakeup_capable(&vdev->dev, false);
 	vb_free(vb);
 }
 
@@ -2336,7 +3190,7 @@ static int vb_freeze(struct virtio_device *vdev)
 {
 	struct vb *vb = vdev->priv;
 
-	vb_oom_stop(vb);
+	vb_pressure_stop(vb);
 	vb_quit(vb);
 	return 0;
 }
@@ -2348,10 +3202,11 @@ static int vb_restore(struct virtio_device *vdev)
 	int rc;
 
 	vb->broken = false;
+	vb->was_reset = false;
 	rc = vb_init_queues(vb);
 	if (rc)
 		return rc;
-	rc = vb_oom_start(vb);
+	rc = vb_pressure_start(vb);
 	if (rc)
 		goto del_queues;
 	vb_start(vb);
@@ -2374,6 +3229,9 @@ static const unsigned int vb_features[] = {
 	VIRTIO_BALLOON_F_MUST_TELL_HOST,
 	VIRTIO_BALLOON_F_STATS_VQ,
 	VIRTIO_BALLOON_F_DEFLATE_ON_OOM,
+	VIRTIO_BALLOON_F_FREE_PAGE_HINT,
+	VIRTIO_BALLOON_F_PAGE_POISON,
+	VIRTIO_BALLOON_F_REPORTING,
 };
 
 static struct virtio_driver vb_driver = {

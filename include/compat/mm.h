@@ -4,6 +4,8 @@
 
 #include <linux/mm.h>
 #include <linux/mmzone.h>
+#include <linux/poison.h>
+#include <linux/string.h>
 #include <linux/version.h>
 #include <linux/vmstat.h>
 
@@ -35,6 +37,18 @@
 #define vb_async_event(events, item)	vb_reclaim_event(events, item##_KSWAPD)
 #endif
 #define vb_direct_event(events, item)	vb_reclaim_event(events, item##_DIRECT)
+
+/*
+ * Whether this guest relies on what free pages hold, and four bytes of that:
+ * zeroes, or what finds those who write to them.
+ */
+static inline bool vb_free_pages_hold(u32 *fill)
+{
+	bool poisoned = page_poisoning_enabled_static();
+
+	memset(fill, poisoned ? PAGE_POISON : 0, sizeof(*fill));
+	return poisoned || want_init_on_free();
+}
 
 /* Without hugetlbfs there is nothing to count, and no name for it. */
 #ifdef CONFIG_HUGETLB_PAGE

@@ -71,6 +71,47 @@ DEFINE_EVENT(virtio_balloon_pages, virtio_balloon_migrate,
 	TP_ARGS(dev, pfn, pages)
 );
 
+/* A free block that hinting lends to the host. */
+DEFINE_EVENT(virtio_balloon_pages, virtio_balloon_hint,
+	TP_PROTO(int dev, unsigned long pfn, unsigned int pages),
+	TP_ARGS(dev, pfn, pages)
+);
+
+/* A command on the hintq: the id of a round at its begin, 0 at its end. */
+TRACE_EVENT(virtio_balloon_hint_cmd,
+	TP_PROTO(int dev, unsigned int id),
+	TP_ARGS(dev, id),
+	TP_STRUCT__entry(
+		__field(int, dev)
+		__field(unsigned int, id)
+	),
+	TP_fast_assign(
+		__entry->dev = dev;
+		__entry->id = id;
+	),
+	TP_printk("virtio%d id=%u", __entry->dev, __entry->id)
+);
+
+/* One buffer of free blocks was reported; @error if not. */
+TRACE_EVENT(virtio_balloon_report,
+	TP_PROTO(int dev, unsigned int blocks, unsigned long pages, int error),
+	TP_ARGS(dev, blocks, pages, error),
+	TP_STRUCT__entry(
+		__field(int, dev)
+		__field(unsigned int, blocks)
+		__field(unsigned long, pages)
+		__field(int, error)
+	),
+	TP_fast_assign(
+		__entry->dev = dev;
+		__entry->blocks = blocks;
+		__entry->pages = pages;
+		__entry->error = error;
+	),
+	TP_printk("virtio%d blocks=%u pages=%lu error=%d", __entry->dev,
+		  __entry->blocks, __entry->pages, __entry->error)
+);
+
 /* What the OOM notifier was to give back, and what the guest got. */
 TRACE_EVENT(virtio_balloon_oom,
 	TP_PROTO(int dev, unsigned long step, unsigned long freed),
