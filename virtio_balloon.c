@@ -1794,6 +1794,15 @@ static void vb_queue_hint(struct vb *vb)
 		vb_queue_work(vb, vb->wq, &vb->hint, 0);
 }
 
+/* The driver stops: an open round ends as it should. */
+static void vb_hint_stop(struct vb *vb)
+{
+	if (!vb->hint_open)
+		return;
+	vb_hint_end(vb);
+	vb_kick(&vb->hintq);
+}
+
 /* After a reset: all blocks are ours. */
 static void vb_reclaim_hints(struct vb *vb)
 {
@@ -3049,6 +3058,7 @@ static void vb_quit(struct vb *vb)
 	vb_stop(vb);
 	if (!vb->inflateq.vq)
 		return;
+	vb_hint_stop(vb);
 	vb_give_back(vb);
 	vb_reset(vb);
 	vb_report_stop(vb);

@@ -159,6 +159,32 @@ def test_no_floor_is_survivable():
         assert oom_kills(running) == 0
 
 
+def test_reclaim_takes_pages_out_of_the_balloon_if_it_may():
+    """deflate_mode=shrinker: a program gets what it needs before memory runs
+    out. The balloon stays away for a while, then it grows again.
+    """
+    with boot(deflate_on_oom=True, params='deflate_mode=shrinker') as running:
+        running.balloon_to(400 * MIB)
+        assert running.spawn('hog -r 500 1').wait(timeout=200) == 0
+        status = running.status()
+        assert int(status['shrunk'].split()[0]) >= 100 * KIB
+        assert status['oom'] == '0' and status['state'] == 'hold-off'
+        assert oom_kills(running) == 0
+        after = running.wait_settled(quiet=0.3)
+        assert after >= 500 * MIB
+        wait_for(running.actual, lambda now: now < after - 50 * MIB, 60,
+                 'the balloon to grow again')
+
+
+def test_reclaim_takes_nothing_without_deflate_on_oom():
+    """B10: deflate_mode=shrinker is for devices that allow it."""
+    with boot(allow_oom=True, params='deflate_mode=shrinker') as running:
+        running.balloon_to(256 * MIB)
+        assert running.spawn('hog 500 1').wait(timeout=200) != 0
+        assert running.wait_settled() == 256 * MIB
+        assert running.status()['shrunk'] == '0 kB'
+
+
 # Without DEFLATE_ON_OOM
 
 def test_without_deflate_on_oom_the_host_keeps_its_pages():

@@ -434,6 +434,30 @@ def test_compaction_and_sizing_at_once(driver):
         assert not held_after(running.trace.view())
 
 
+# Suspend
+
+def test_the_wakeup_source_is_held_only_while_the_balloon_moves(plain):
+    """A user may let the host's wish end a suspend. A balloon that cannot
+    reach its target must not keep the guest awake for that.
+    """
+    power = f'/sys/bus/virtio/devices/{plain.devices()[0]}/power'
+
+    def read(name):
+        return int(plain.sh(f'cat {power}/wakeup_{name}'))
+
+    plain.sh(f'echo enabled >{power}/wakeup')
+    woken = read('active_count')
+    plain.balloon(32 * MIB)
+    wait_for(lambda: read('active_count'), lambda count: count > woken, 10,
+             'the wakeup source to be held')
+    wait_state(plain, 'floor')
+    wait_for(lambda: read('active'), lambda active: not active, 30,
+             'the wakeup source to be let go')
+    assert plain.actual() > 32 * MIB
+    plain.balloon_to(plain.size)
+    plain.sh(f'echo disabled >{power}/wakeup')
+
+
 # Tracepoints and parameters
 
 TRACING = '/sys/kernel/tracing'
@@ -503,6 +527,8 @@ def test_the_floor_can_be_changed_at_run_time(plain):
 UNITS = {
     'oom_pages': '4 KiB pages', 'floor': 'MiB',
     'pfns_per_buffer': '4 KiB pages', 'stats': 'statistics',
+    'hint_order': '2^order guest pages', 'report_order': '2^order guest pages',
+    'report': '1 on', 'deflate_mode': 'DEFLATE_ON_OOM',
 }
 
 
@@ -532,6 +558,9 @@ def unloaded(plain):
     ('floor=-2', '-1 to 1048576'), ('floor=99999999999', '-1 to 1048576'),
     ('pfns_per_buffer=15', '16 to 4096'),
     ('pfns_per_buffer=4097', '16 to 4096'), ('stats=foo', 'spec and all'),
+    ('hint_order=-2', '-1 to 10'), ('hint_order=11', '-1 to 10'),
+    ('report=2', '0 to 1'), ('report_order=-1', '0 to 10'),
+    ('report_order=11', '0 to 10'), ('deflate_mode=none', 'oom and shrinker'),
 ])
 def test_a_bad_parameter_is_refused_with_a_reason(unloaded, param, allowed):
     """The module does not load, and the log says what would be right."""
@@ -544,8 +573,10 @@ def test_a_bad_parameter_is_refused_with_a_reason(unloaded, param, allowed):
 
 
 @pytest.mark.parametrize('params', [
-    'oom_pages=0 floor=-1 pfns_per_buffer=16 stats=spec',
-    'oom_pages=1048576 floor=0 pfns_per_buffer=4096 stats=all',
+    'oom_pages=0 floor=-1 pfns_per_buffer=16 stats=spec hint_order=-1 '
+    'report=0 report_order=0 deflate_mode=oom',
+    'oom_pages=1048576 floor=0 pfns_per_buffer=4096 stats=all hint_order=10 '
+    'report=1 report_order=10 deflate_mode=shrinker',
 ])
 def test_the_limits_of_the_parameters_work(unloaded, params):
     """All that is allowed loads, reads back and sizes exactly."""
