@@ -71,6 +71,7 @@
 #include <linux/device.h>
 #include <linux/jiffies.h>
 #include <linux/ktime.h>
+#include <linux/memory.h>
 #include <linux/module.h>
 #include <linux/oom.h>
 #include <linux/pagemap.h>
@@ -132,7 +133,7 @@
 #define VB_HINT_CMDS		4
 
 /* Hosts pause and take snapshots; the reset after this is the last resort. */
-#define VB_REPORT_PATIENCE	(30 * HZ)
+#define VB_REPORT_PATIENCE	(15 * HZ)
 
 /* No suspend for so long after the host's wish or a step towards it. */
 #define VB_AWAKE_MS		3000
@@ -314,7 +315,7 @@ enum vb_state {
 	VB_NO_MEMORY,	/* no page to be had; back-off */
 	VB_HOLD_OFF,	/* pages went back on OOM; not inflating for a while */
 	VB_STALLED,	/* the host does not use our buffers; asking again */
-	VB_BROKEN,	/* the device died; only a reset helps */
+	VB_BROKEN,	/* the device died and was reset; it has no page */
 	VB_NR_STATES
 };
 
@@ -329,7 +330,7 @@ static const struct {
 	[VB_NO_MEMORY]	= { "no-memory", "the guest has no page to give" },
 	[VB_HOLD_OFF]	= { "hold-off", "the guest was just out of memory" },
 	[VB_STALLED]	= { "stalled", "the host does not answer" },
-	[VB_BROKEN]	= { "broken", "the device failed and needs a reset" },
+	[VB_BROKEN]	= { "broken", "the device failed; all pages are back" },
 };
 
 enum vb_phase {
@@ -391,7 +392,7 @@ struct vb {
 	bool paced;			/* OOM since the last target */
 	struct task_struct *taker;	/* who takes pages for the balloon */
 
-	/* OOM notifier; a new target resets the hold-off. */
+	/* OOM notifier and shrinker; a new target resets the hold-off. */
 	struct notifier_block oom_nb;
 	unsigned long oom_step;
 	unsigned long oom_count;
@@ -436,6 +437,7 @@ struct vb {
 	bool poison;			/* PAGE_POISON */
 
 	struct shrinker *shrinker;
+	struct notifier_block memory_nb;
 
 	struct virtqueue *statsq;
 	struct workqueue_struct *stats_wq;
@@ -572,28 +574,9 @@ static unsigned long vb_floor_now(struct vb *vb)
 static bool vb_is_broken(struct vb *vb)
 {
 	return READ_ONCE(vb->broken) || virtqueue_is_broken(vb->inflateq.vq) ||
-	       virtqueue_is_broken(vb->deflateq.vq);
-}
-
-/*
- * The last resort: after a reset no page is the device's, whatever it answered.
- * A function that was pulled out reads as all ones, and would never finish.
- * Context: process, may sleep.
- */
-static void vb_reset(struct vb *vb)
-{
-	struct virtio_device *vdev = vb->vdev;
-
-	mutex_lock(&vb->reset_lock);
-	if (!vb->was_reset) {
-		WRITE_ONCE(vb->broken, true);
-		virtio_break_device(vdev);
-		if (vdev->config->get_status(vdev) != 0xff)
-			virtio_reset_device(vdev);
-		WRITE_ONCE(vb->was_reset, true);
-	}
-	mutex_unlock(&vb->reset_lock);
-	wake_up_all(&vb->reportq.wait);
+	       virtqueue_is_broken(vb->deflateq.vq) ||
+	       (vb->hintq.vq && virtqueue_is_broken(vb->hintq.vq)) ||
+	       (vb->reportq.vq && virtqueue_is_broken(vb->reportq.vq));
 }
 
 /*
@@ -622,6 +605,41 @@ static void vb_set_phase(struct vb *vb, enum vb_phase phase)
 	spin_lock_irqsave(&vb->gate, flags);
 	vb->phase = phase;
 	spin_unlock_irqrestore(&vb->gate, flags);
+}
+
+static void vb_queue_sizing(struct vb *vb, unsigned long delay)
+{
+	vb_queue_work(vb, vb->wq, &vb->sizing, delay);
+}
+
+static void vb_queue_hint(struct vb *vb)
+{
+	if (vb->hintq.vq)
+		vb_queue_work(vb, vb->wq, &vb->hint, 0);
+}
+
+/*
+ * The last resort: after a reset no page is the device's, whatever it answered.
+ * A function that was pulled out reads as all ones, and would never finish.
+ * Context: process, may sleep.
+ */
+static void vb_reset(struct vb *vb)
+{
+	struct virtio_device *vdev = vb->vdev;
+
+	mutex_lock(&vb->reset_lock);
+	if (!vb->was_reset) {
+		WRITE_ONCE(vb->broken, true);
+		virtio_break_device(vdev);
+		if (vdev->config->get_status(vdev) != 0xff)
+			virtio_reset_device(vdev);
+		WRITE_ONCE(vb->was_reset, true);
+		wake_up_all(&vb->reportq.wait);
+		/* They take back what the device had. */
+		vb_queue_sizing(vb, 0);
+		vb_queue_hint(vb);
+	}
+	mutex_unlock(&vb->reset_lock);
 }
 
 /* The callback of inflateq and deflateq. Context: irq */
@@ -781,7 +799,8 @@ static int vb_wait_ends(struct vb *vb)
 static void vb_waited(struct vb *vb, struct vb_queue *q, unsigned long start,
 		      int rc)
 {
-	unsigned int nr = q == &vb->deflateq ? VB_Q_DEFLATE : VB_Q_INFLATE;
+	unsigned int nr = q == &vb->inflateq ? VB_Q_INFLATE :
+			  q == &vb->deflateq ? VB_Q_DEFLATE : VB_Q_REPORT;
 	unsigned int ms = jiffies_to_msecs(jiffies - start);
 
 	if (ms > q->longest_wait)
@@ -1502,6 +1521,62 @@ static void vb_publish_now(struct vb *vb)
 }
 
 /*
+ * After a reset
+ */
+
+/* The next token that the device still had when it was reset, or NULL */
+static void *vb_next_unused(struct vb_queue *q)
+{
+	void *token;
+
+	spin_lock(&q->lock);
+	token = virtqueue_detach_unused_buf(q->vq);
+	if (token)
+		q->in_flight--;
+	q->unkicked = 0;
+	spin_unlock(&q->lock);
+	return token;
+}
+
+/* What the device had when it was reset: offered pages or returning ones */
+static void vb_reclaim_queue(struct vb *vb, struct vb_queue *q)
+{
+	struct vb_buf *buf;
+
+	while ((buf = vb_next_unused(q))) {
+		if (q == &vb->inflateq) {
+			atomic_long_sub(buf->nr_pages, &vb->offered);
+			vb_free_runs(&buf->runs);
+		} else {
+			vb_returned(vb, buf);
+		}
+		vb_buf_put(q, buf);
+	}
+}
+
+/*
+ * All pages of the balloon are the guest's, whatever the host answered. Those
+ * that mm has isolated it puts back in its own time. Context: may sleep.
+ */
+static void vb_reclaim(struct vb *vb)
+{
+	LIST_HEAD(runs);
+	unsigned int nr;
+
+	vb_reclaim_queue(vb, &vb->inflateq);
+	vb_reclaim_queue(vb, &vb->deflateq);
+	vb_free_spares(vb);
+	while (atomic_long_read(&vb->held)) {
+		nr = vb_unhold(vb, &runs, vb->buf_pages);
+		vb_release(vb, &runs, nr);
+		if (!nr)
+			msleep(VB_BACKOFF_MIN_MS);
+		cond_resched();
+	}
+	wake_up_all(&vb->deflateq.wait);
+}
+
+/*
  * Free page hinting
  *
  * A round (B30 to B39): the host writes an id to the configuration; the driver
@@ -1629,25 +1704,28 @@ static void vb_hint_begin(struct vb *vb)
 	WRITE_ONCE(vb->hint_begun, vb->hint_wanted);
 	WRITE_ONCE(vb->hint_open, true);
 	WRITE_ONCE(vb->hint_pressed, false);
-	vb->hint_now = VB_MAX_ORDER;
+	vb->hint_now = min_t(unsigned int, VB_MAX_ORDER,
+			     ilog2(VB_HINT_BURST));
 	vb->nr_rounds++;
 }
 
 /* B35: a round ends with STOP, as soon as there is room for it. */
 static void vb_hint_end(struct vb *vb)
 {
-	if (vb_hint_send(vb, VIRTIO_BALLOON_CMD_ID_STOP) != -ENOSPC)
+	int rc = vb_hint_send(vb, VIRTIO_BALLOON_CMD_ID_STOP);
+
+	if (!rc || rc == -EIO)
 		WRITE_ONCE(vb->hint_open, false);
 }
 
 /* Pages that hinting may take: the guest keeps a reserve, really free. */
 static unsigned long vb_hint_room(struct vb *vb)
 {
-	unsigned long room = min_t(unsigned long, si_mem_available(),
-				   global_zone_page_state(NR_FREE_PAGES));
-	unsigned long floor = vb_floor_now(vb);
+	long free = global_zone_page_state(NR_FREE_PAGES) -
+		    global_zone_page_state(NR_FREE_CMA_PAGES);
+	long room = min(si_mem_available(), free) - (long)vb_floor_now(vb);
 
-	return room > floor ? room - floor : 0;
+	return max(room, 0L);
 }
 
 static unsigned int vb_hint_least(void)
@@ -1740,13 +1818,31 @@ static void vb_hint_more(struct vb *vb)
  */
 static void vb_hint_poll(struct vb *vb, bool progress)
 {
+	bool due = vb->hint_wanted > VIRTIO_BALLOON_CMD_ID_DONE &&
+		   vb->hint_wanted != vb->hint_begun;
 	unsigned long delay;
 
-	if (!atomic_long_read(&vb->hinting) && !vb->hint_open)
+	if (!atomic_long_read(&vb->hinting) && !vb->hint_open && !due)
 		return;
 	vb->hint_polls = progress ? 0 : min(vb->hint_polls + 1, 10U);
 	delay = min_t(unsigned long, 1UL << vb->hint_polls, HZ);
 	vb_queue_work(vb, vb->wq, &vb->hint, delay);
+}
+
+/* After a reset: all blocks are ours. Context: hint work, or it is stopped */
+static void vb_reclaim_hints(struct vb *vb)
+{
+	void *token;
+
+	if (!vb->hintq.vq)
+		return;
+	while ((token = vb_next_unused(&vb->hintq)))
+		vb_hint_used(vb, token);
+	vb_hint_free_all(vb);
+	vb->hint_polls = 0;
+	vb->hint_wanted = 0;
+	WRITE_ONCE(vb->hint_begun, 0);
+	WRITE_ONCE(vb->hint_open, false);
 }
 
 /* What the host says, read once each time it says something */
@@ -1772,6 +1868,10 @@ static void vb_hint_work(struct work_struct *work)
 	struct vb *vb = container_of(to_delayed_work(work), struct vb, hint);
 	bool stale, progress = vb_hint_reap(vb);
 
+	if (READ_ONCE(vb->was_reset)) {
+		vb_reclaim_hints(vb);
+		return;
+	}
 	vb_hint_read(vb);
 	stale = vb->hint_wanted != vb->hint_begun;
 	if (stale && vb->hint_open)
@@ -1788,12 +1888,6 @@ static void vb_hint_work(struct work_struct *work)
 	vb_hint_poll(vb, progress);
 }
 
-static void vb_queue_hint(struct vb *vb)
-{
-	if (vb->hintq.vq)
-		vb_queue_work(vb, vb->wq, &vb->hint, 0);
-}
-
 /* The driver stops: an open round ends as it should. */
 static void vb_hint_stop(struct vb *vb)
 {
@@ -1803,32 +1897,9 @@ static void vb_hint_stop(struct vb *vb)
 	vb_kick(&vb->hintq);
 }
 
-/* After a reset: all blocks are ours. */
-static void vb_reclaim_hints(struct vb *vb)
-{
-	void *token;
-
-	if (!vb->hintq.vq)
-		return;
-	while ((token = virtqueue_detach_unused_buf(vb->hintq.vq)))
-		vb_hint_used(vb, token);
-	vb_hint_free_all(vb);
-	vb->hintq.in_flight = 0;
-	vb->hintq.unkicked = 0;
-	vb->hint_polls = 0;
-	vb->hint_wanted = 0;
-	vb->hint_begun = 0;
-	vb->hint_open = false;
-}
-
 /*
  * Sizing
  */
-
-static void vb_queue_sizing(struct vb *vb, unsigned long delay)
-{
-	vb_queue_work(vb, vb->wq, &vb->sizing, delay);
-}
 
 /* Says once per target and state why the balloon is not what the host wants. */
 static void vb_log_state(struct vb *vb, enum vb_state state)
@@ -1912,6 +1983,19 @@ static unsigned long vb_step(struct vb *vb, unsigned long need)
 				     vb_floor_now(vb), vb->paced);
 
 	return max(room, min(need, READ_ONCE(vb->nr_spares)));
+}
+
+/*
+ * Until the hold-off ends; sooner if pages that reclaim or OOM returned are
+ * free only when somebody takes the host's answer.
+ */
+static unsigned long vb_hold_off_delay(struct vb *vb)
+{
+	unsigned long delay = vb_until(READ_ONCE(vb->hold_until));
+
+	if (vb->must_tell && READ_ONCE(vb->deflateq.in_flight))
+		delay = min_t(unsigned long, delay, VB_SLICE);
+	return delay;
 }
 
 /* As far up as policy allows. Errors as vb_inflate(), -ENOSPC at the floor. */
@@ -2018,7 +2102,7 @@ static void vb_sizing_work(struct work_struct *work)
 		break;
 	case -EBUSY:
 		state = VB_HOLD_OFF;
-		delay = vb_until(READ_ONCE(vb->hold_until));
+		delay = vb_hold_off_delay(vb);
 		break;
 	case -ETIMEDOUT:
 		state = VB_STALLED;
@@ -2029,6 +2113,7 @@ static void vb_sizing_work(struct work_struct *work)
 	default:
 		state = VB_BROKEN;
 		vb_reset(vb);
+		vb_reclaim(vb);
 	}
 	vb_set_state(vb, state);
 	if (rc != -EAGAIN) {
@@ -2110,21 +2195,6 @@ static unsigned long vb_urgent_deflate(struct vb *vb, unsigned long want,
 	return done;
 }
 
-/* Frees up to @want pages that a reset has taken back from the host. */
-static unsigned long vb_take_back(struct vb *vb, unsigned long want)
-{
-	unsigned long done = 0;
-	unsigned int nr;
-	LIST_HEAD(runs);
-
-	do {
-		nr = vb_unhold(vb, &runs, min(want - done, vb->buf_pages));
-		vb_release(vb, &runs, nr);
-		done += nr;
-	} while (nr && done < want);
-	return done;
-}
-
 /* With MUST_TELL_HOST: until @want pages came back since @before, or enough. */
 static void vb_oom_wait(struct vb *vb, long before, unsigned long want)
 {
@@ -2136,15 +2206,27 @@ static void vb_oom_wait(struct vb *vb, long before, unsigned long want)
 		     vb_reap_wait(vb, &vb->deflateq, deadline) : -ENODATA;
 }
 
+/* The device failed, and nobody noticed yet: sizing takes the pages back. */
+static void vb_oom_reclaim(struct vb *vb)
+{
+	vb_queue_sizing(vb, 0);
+	wait_event_timeout(vb->deflateq.wait, !atomic_long_read(&vb->held),
+			   VB_PATIENCE);
+}
+
 /* Returns pages, @step of them if it can; how many came free. */
 static unsigned long vb_oom_give(struct vb *vb, unsigned long step)
 {
 	long before = atomic_long_read(&vb->returned);
 	unsigned long done;
 
-	done = vb_urgent_deflate(vb, step, true);
-	if (vb->must_tell)
-		vb_oom_wait(vb, before, done);
+	if (vb_is_broken(vb)) {
+		vb_oom_reclaim(vb);
+	} else {
+		done = vb_urgent_deflate(vb, step, true);
+		if (vb->must_tell)
+			vb_oom_wait(vb, before, done);
+	}
 	return atomic_long_read(&vb->returned) - before;
 }
 
@@ -2158,10 +2240,7 @@ static unsigned long vb_oom_shrink(struct vb *vb)
 					READ_ONCE(vb_oom_pages.value));
 	vb->oom_last = now;
 	vb_start_hold_off(vb);
-	if (READ_ONCE(vb->was_reset))
-		freed = vb_take_back(vb, vb->oom_step);
-	else
-		freed = vb_is_broken(vb) ? 0 : vb_oom_give(vb, vb->oom_step);
+	freed = vb_oom_give(vb, vb->oom_step);
 	trace_virtio_balloon_oom(vb->vdev->index, vb->oom_step, freed);
 	if (!vb->oom_count++)
 		dev_info(&vb->vdev->dev,
@@ -2189,20 +2268,24 @@ static int vb_oom_notify(struct notifier_block *nb, unsigned long unused,
 	unsigned long *total = parm;
 	unsigned long freed = vb_hint_yield(vb, VB_OOM_STEP_MAX);
 
-	if (!freed && vb->oom)
+	if (!freed && (vb->oom || vb_is_broken(vb)))
 		freed = vb_oom_shrink(vb);
 	*total += freed;
 	return NOTIFY_OK;
 }
 
 /*
- * Whether reclaim may have held pages. Not if it is us who asked for memory:
- * the balloon would take what it has just given.
+ * Whether reclaim may have held pages. Not if it is the balloon that asks for
+ * memory, itself or by way of kswapd: it would give what it has just taken.
  */
 static bool vb_shrinks(struct vb *vb)
 {
-	return vb->oom && vb_deflate_mode.value == VB_DEFLATE_SHRINKER &&
-	       READ_ONCE(vb->taker) != current && !vb_is_broken(vb);
+	struct task_struct *taker = READ_ONCE(vb->taker);
+
+	if (!vb->oom || vb_deflate_mode.value != VB_DEFLATE_SHRINKER ||
+	    vb_is_broken(vb))
+		return false;
+	return !taker || (taker != current && !current_is_kswapd());
 }
 
 /* Guest pages that the shrinker could free */
@@ -2226,23 +2309,50 @@ static unsigned long vb_shrink_scan(struct shrinker *shrinker,
 {
 	struct vb *vb = vb_shrinker_private(shrinker);
 	unsigned long nr, done = 0;
+	bool again;
 
 	if (READ_ONCE(vb->nr_hinted))
 		done = vb_hint_yield(vb, sc->nr_to_scan);
 	if (done < sc->nr_to_scan && vb_shrinks(vb)) {
+		again = vb_holds_off(vb);
 		vb_start_hold_off(vb);
 		nr = vb_urgent_deflate(vb, sc->nr_to_scan - done, false);
 		atomic_long_add(nr, &vb->shrunk);
 		done += nr;
-		vb_queue_sizing(vb, 0);
+		if (!again)
+			vb_queue_sizing(vb, 0);
 	}
 	return done ?: SHRINK_STOP;
+}
+
+/*
+ * Memory is to go: mm would wait for hinted blocks in it, which it takes for
+ * movable, until they are free. Context: process, may sleep.
+ */
+static int vb_memory_notify(struct notifier_block *nb, unsigned long action,
+			    void *unused)
+{
+	struct vb *vb = container_of(nb, struct vb, memory_nb);
+
+	if (action == MEM_GOING_OFFLINE)
+		vb_hint_yield(vb, ULONG_MAX);
+	return NOTIFY_OK;
 }
 
 /* 80: before anything that kills, after whatever frees without a trace */
 #define VB_OOM_PRIORITY		80
 
-/* Undone by vb_pressure_stop() */
+/* Once more is no harm: a failed restore leaves nothing to stop. */
+static void vb_pressure_stop(struct vb *vb)
+{
+	if (!vb->shrinker)
+		return;
+	unregister_memory_notifier(&vb->memory_nb);
+	unregister_oom_notifier(&vb->oom_nb);
+	vb_shrinker_unregister(vb->shrinker);
+	vb->shrinker = NULL;
+}
+
 static int vb_pressure_start(struct vb *vb)
 {
 	struct shrinker *shrinker;
@@ -2255,16 +2365,13 @@ static int vb_pressure_start(struct vb *vb)
 	vb->shrinker = shrinker;
 	vb->oom_nb.notifier_call = vb_oom_notify;
 	vb->oom_nb.priority = VB_OOM_PRIORITY;
+	vb->memory_nb.notifier_call = vb_memory_notify;
 	rc = register_oom_notifier(&vb->oom_nb);
+	if (!rc)
+		rc = register_memory_notifier(&vb->memory_nb);
 	if (rc)
-		vb_shrinker_unregister(vb->shrinker);
+		vb_pressure_stop(vb);
 	return rc;
-}
-
-static void vb_pressure_stop(struct vb *vb)
-{
-	unregister_oom_notifier(&vb->oom_nb);
-	vb_shrinker_unregister(vb->shrinker);
 }
 
 /*
@@ -2366,37 +2473,32 @@ static LIST_HEAD(vb_reporters);
 static struct vb_range vb_report_on = { .value = 1, .max = 1 };
 
 /*
- * Resets the device once the wait for a report has lasted too long or it broke:
- * mm must not get pages back that it may still write to. Return: -EIO if it was
- * reset, by whomever
+ * B46: until the host has used the report, or a reset has made sure that it
+ * never will: mm must not get pages back that the device may still write to.
+ * Counts the time in slices really waited for: a guest that was stopped has
+ * waited for nothing. Return: 0, or -EIO after a reset
  */
-static int vb_report_ended(struct vb *vb, unsigned long deadline)
-{
-	if (time_after(jiffies, deadline) || vb_is_broken(vb)) {
-		dev_err(&vb->vdev->dev,
-			"free page reporting: the host does not answer; resetting the device\n");
-		vb_reset(vb);
-	}
-	return READ_ONCE(vb->was_reset) ? -EIO : 0;
-}
-
-/* B46: until the host has used the report, or can not use it any more. */
 static int vb_report_wait(struct vb *vb)
 {
-	unsigned long start = jiffies, deadline = start + VB_REPORT_PATIENCE;
+	unsigned long start = jiffies;
 	struct vb_queue *q = &vb->reportq;
-	unsigned int last;
-	int rc = 0;
+	unsigned int last, slices = VB_REPORT_PATIENCE / VB_SLICE;
+	void *used;
 
 	vb_kick(q);
-	while (!vb_next_used(q) && !rc) {
+	while (!(used = vb_next_used(q)) && !READ_ONCE(vb->was_reset)) {
 		last = vb_arm(q);
-		wait_event_timeout(q->wait, virtqueue_poll(q->vq, last) ||
-				   READ_ONCE(vb->was_reset), VB_SLICE);
-		rc = vb_report_ended(vb, deadline);
+		if (wait_event_timeout(q->wait, virtqueue_poll(q->vq, last) ||
+				       READ_ONCE(vb->was_reset), VB_SLICE))
+			continue;
+		if (!--slices)
+			dev_err(&vb->vdev->dev,
+				"free page reporting: no answer from the host, resetting the device\n");
+		if (!slices || vb_is_broken(vb))
+			vb_reset(vb);
 	}
-	vb_waited(vb, q, start, rc);
-	return rc;
+	vb_waited(vb, q, start, slices ? 0 : -ETIMEDOUT);
+	return used ? 0 : -EIO;
 }
 
 /* One buffer of @nr blocks; the ring has room for them. */
@@ -2529,10 +2631,8 @@ static void vb_report_stop(struct vb *vb)
 		vb_page_reporting_unregister(&vb->reporter);
 	vb->reporting = false;
 	mutex_unlock(&vb_reporters_lock);
-	while (virtqueue_detach_unused_buf(vb->reportq.vq))
+	while (vb_next_unused(&vb->reportq))
 		;
-	vb->reportq.in_flight = 0;
-	vb->reportq.unkicked = 0;
 }
 
 /*
@@ -2939,10 +3039,12 @@ static int vb_init_queues(struct vb *vb)
 		rc = vb_offer_stats(vb);
 	vb->hintq.vq = vqs[VB_Q_HINT];
 	vb->reportq.vq = vqs[VB_Q_REPORT];
-	if (rc)
-		vb_del_queues(vb);
-	else if (vb->poison)
+	if (!rc && vb->poison)
 		vb_write_poison(vb);
+	if (rc) {	/* the device knows the rings by now */
+		virtio_reset_device(vb->vdev);
+		vb_del_queues(vb);
+	}
 	return rc;
 }
 
@@ -3003,50 +3105,13 @@ static void vb_give_back(struct vb *vb)
 	}
 	if (!rc)
 		rc = vb_drain(vb, &vb->deflateq, jiffies + VB_LAST_PATIENCE);
-	if (rc)
+	if (rc && !vb->was_reset)
 		dev_warn(&vb->vdev->dev,
-			 "%s: taking back %llu KiB by a reset\n",
-			 vb_states[rc == -EIO ? VB_BROKEN : VB_STALLED].why,
+			 "the host does not answer: taking back %llu KiB by a reset\n",
 			 VB_KIB(atomic_long_read(&vb->held)));
 	/* What the device still has, the reset that follows takes back. */
 	if (!vb_is_broken(vb))
 		vb_publish(vb, 0);
-}
-
-/* What the device had when it was reset: offered pages or returning ones */
-static void vb_reclaim_queue(struct vb *vb, struct vb_queue *q)
-{
-	struct vb_buf *buf;
-
-	while ((buf = virtqueue_detach_unused_buf(q->vq))) {
-		if (q == &vb->inflateq)
-			vb_free_runs(&buf->runs);
-		else
-			vb_returned(vb, buf);
-		vb_buf_put(q, buf);
-	}
-	q->in_flight = 0;
-	q->unkicked = 0;
-}
-
-/* After a reset every page is the guest's, whatever the host answered. */
-static void vb_reclaim(struct vb *vb)
-{
-	LIST_HEAD(runs);
-	unsigned int nr;
-
-	vb_reclaim_queue(vb, &vb->inflateq);
-	vb_reclaim_queue(vb, &vb->deflateq);
-	vb_reclaim_hints(vb);
-	atomic_long_set(&vb->offered, 0);
-	vb_free_spares(vb);
-	while (atomic_long_read(&vb->held)) {
-		nr = vb_unhold(vb, &runs, vb->buf_pages);
-		vb_release(vb, &runs, nr);
-		if (!nr)
-			msleep(VB_BACKOFF_MIN_MS);
-		cond_resched();
-	}
 }
 
 /*
@@ -3063,6 +3128,7 @@ static void vb_quit(struct vb *vb)
 	vb_reset(vb);
 	vb_report_stop(vb);
 	vb_reclaim(vb);
+	vb_reclaim_hints(vb);
 	vb_del_queues(vb);
 }
 
@@ -3190,7 +3256,7 @@ static void vb_remove(struct virtio_device *vdev)
 	debugfs_remove_recursive(vb->debugfs);
 	vb_pressure_stop(vb);
 	vb_quit(vb);
-	device_set_wakeup_capable(&vdev->dev, false);
+	device_init_wakeup(&vdev->dev, false);
 	vb_free(vb);
 }
 
