@@ -111,7 +111,7 @@ def test_all_tags_are_sent_by_default(running):
 
 
 def test_the_tags_stay_the_same_for_ever(running):
-    """N21, B28: whatever the interval is, and however often it is asked. At
+    """N21, B23, B28: whatever the interval is, however often it is asked. At
     the same time: more often than the ring has entries, and B21: never is a
     second buffer there.
     """
