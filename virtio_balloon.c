@@ -79,6 +79,7 @@
 #include <linux/ratelimit.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
+#include <linux/suspend.h>
 #include <linux/swap.h>
 #include <linux/virtio.h>
 #include <linux/virtio_balloon.h>
@@ -408,6 +409,10 @@ struct vb {
 	unsigned long nr_published;
 
 	atomic_long_t migrated;		/* pages, ever */
+	bool eager;			/* memory is going offline */
+
+	struct notifier_block pm_nb;
+	bool hibernating;		/* the image needs all memory */
 
 	struct vb_queue hintq;
 	struct delayed_work hint;
@@ -1961,7 +1966,8 @@ static void vb_read_target(struct vb *vb)
 
 	virtio_cread_le(vb->vdev, struct virtio_balloon_config, num_pages,
 			&num_pages);
-	WRITE_ONCE(vb->target, vb_target(num_pages, vb_total(vb)));
+	WRITE_ONCE(vb->target, READ_ONCE(vb->hibernating) ? 0 :
+		   vb_target(num_pages, vb_total(vb)));
 	if (num_pages == vb->num_pages)
 		return;
 	trace_virtio_balloon_target(vb->vdev->index, vb->target,
@@ -2118,7 +2124,7 @@ static void vb_sizing_work(struct work_struct *work)
 	vb_set_state(vb, state);
 	if (rc != -EAGAIN) {
 		vb_publish_now(vb);
-		vb_enlist_later(vb, VB_ENLIST_DELAY);
+		vb_enlist_later(vb, READ_ONCE(vb->eager) ? 0 : VB_ENLIST_DELAY);
 	}
 	if (delay >= 0)
 		vb_queue_sizing(vb, delay);
@@ -2326,16 +2332,26 @@ static unsigned long vb_shrink_scan(struct shrinker *shrinker,
 }
 
 /*
- * Memory is to go: mm would wait for hinted blocks in it, which it takes for
- * movable, until they are free. Context: process, may sleep.
+ * Memory is to go, and mm moves what is in it, over and over until nothing is
+ * left: held pages must be on its list as soon as they are held, and hinted
+ * blocks, which mm takes for movable, free. Context: process, may sleep.
  */
 static int vb_memory_notify(struct notifier_block *nb, unsigned long action,
 			    void *unused)
 {
 	struct vb *vb = container_of(nb, struct vb, memory_nb);
 
-	if (action == MEM_GOING_OFFLINE)
+	switch (action) {
+	case MEM_GOING_OFFLINE:
+		WRITE_ONCE(vb->eager, true);
+		vb_enlist_later(vb, 0);
 		vb_hint_yield(vb, ULONG_MAX);
+		break;
+	case MEM_OFFLINE:
+	case MEM_CANCEL_OFFLINE:
+		WRITE_ONCE(vb->eager, false);
+		break;
+	}
 	return NOTIFY_OK;
 }
 
@@ -2394,7 +2410,8 @@ static void vb_keep_spare(struct vb *vb, struct page *page)
 		return;
 	spin_lock_irqsave(&vb->gate, flags);
 	if (vb->phase == VB_RUNNING)
-		mod_delayed_work(vb->wq, &vb->sizing, VB_SLICE);
+		mod_delayed_work(vb->wq, &vb->sizing,
+				 READ_ONCE(vb->eager) ? 1 : VB_SLICE);
 	spin_unlock_irqrestore(&vb->gate, flags);
 }
 
@@ -3210,6 +3227,37 @@ static int vb_validate(struct virtio_device *vdev)
 	return 0;
 }
 
+/* How long hibernation waits for memory that its image would profit from. */
+#define VB_PM_PATIENCE		(10 * HZ)
+
+/*
+ * Hibernation makes room for its image before it suspends devices: the balloon
+ * is empty from then on, until all is over. Context: process, may sleep.
+ */
+static int vb_pm_notify(struct notifier_block *nb, unsigned long action,
+			void *unused)
+{
+	struct vb *vb = container_of(nb, struct vb, pm_nb);
+
+	switch (action) {
+	case PM_HIBERNATION_PREPARE:
+	case PM_RESTORE_PREPARE:
+		WRITE_ONCE(vb->hibernating, true);
+		vb_queue_sizing(vb, 0);
+		wait_event_timeout(vb->deflateq.wait,
+				   !atomic_long_read(&vb->held) &&
+				   !atomic_long_read(&vb->offered),
+				   VB_PM_PATIENCE);
+		break;
+	case PM_POST_HIBERNATION:
+	case PM_POST_RESTORE:
+		WRITE_ONCE(vb->hibernating, false);
+		vb_queue_sizing(vb, 0);
+		break;
+	}
+	return NOTIFY_OK;
+}
+
 static int vb_probe(struct virtio_device *vdev)
 {
 	struct vb *vb;
@@ -3239,6 +3287,8 @@ static int vb_probe(struct virtio_device *vdev)
 	debugfs_create_file("status", 0444, vb->debugfs, vb, &vb_status_fops);
 	device_set_wakeup_capable(&vdev->dev, true);
 	vb_start(vb);
+	vb->pm_nb.notifier_call = vb_pm_notify;
+	register_pm_notifier(&vb->pm_nb);	/* cannot fail */
 	return 0;
 
 del_queues:
@@ -3253,6 +3303,7 @@ static void vb_remove(struct virtio_device *vdev)
 {
 	struct vb *vb = vdev->priv;
 
+	unregister_pm_notifier(&vb->pm_nb);
 	debugfs_remove_recursive(vb->debugfs);
 	vb_pressure_stop(vb);
 	vb_quit(vb);

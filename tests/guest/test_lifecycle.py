@@ -360,32 +360,3 @@ def test_a_stale_actual_is_corrected(driver):
         assert running.actual() == 256 * MIB
         running.load(driver)
         running.wait_actual(running.size, 10)
-
-
-def test_suspend_gives_all_back_and_resume_takes_it_again(driver):
-    """T5, B12, as far as pm_test goes: at size and amid an inflate.
-
-    'devices' and 'core' reset the device: no page may be with it then. The
-    host changes its wish meanwhile.
-    """
-    with boot('512M', driver=driver, trace=True,
-              append='suspend.pm_test_delay=1') as running:
-        running.balloon_to(320 * MIB)
-        for number, level in enumerate(('freezer', 'devices', 'core')):
-            target = 320 * MIB - number * 16 * MIB
-            running.balloon(target)
-            job = running.spawn(f'echo {level} >/sys/power/pm_test;'
-                                'echo mem >/sys/power/state')
-            time.sleep(0.8)
-            target += MIB
-            running.balloon(target)
-            assert job.wait() == 0
-            running.wait_actual(target)
-            wait_state(running, 'idle')
-            view = running.trace.view()
-            assert len(held_after(view)) == (running.size - target) // PAGE
-            assert view.statuses.count(15) - 1 == number
-        wait_counted(running, running.size - target)
-        assert view.config_writes.count(0) >= 2
-        running.balloon_to(running.size)
-        assert not held_after(running.trace.view())
