@@ -122,7 +122,7 @@
 #define VB_STALL_RETRY		HZ
 #define VB_PACE			HZ
 #define VB_ENLIST_DELAY		HZ
-#define VB_ENLIST_RUNS		64		/* at a time */
+#define VB_ENLIST_STEP		VB_PAGES(SZ_64M)	/* at a time */
 
 #define VB_BACKOFF_MIN_MS	200
 #define VB_BACKOFF_MAX_MS	30000
@@ -1246,9 +1246,10 @@ static void vb_enlist_run(struct vb *vb, struct page *run)
 	balloon_page_list_enqueue(&vb->info, &pages);
 }
 
-/* Hands one run over, the oldest; false if there is none. */
-static bool vb_enlist_one(struct vb *vb)
+/* Hands one run over, the oldest; how many pages that were. */
+static unsigned long vb_enlist_one(struct vb *vb)
 {
+	unsigned long nr = 0;
 	struct page *run;
 
 	spin_lock(&vb->runs_lock);
@@ -1257,9 +1258,11 @@ static bool vb_enlist_one(struct vb *vb)
 	if (run)
 		list_del(&run->lru);
 	spin_unlock(&vb->runs_lock);
-	if (run)
+	if (run) {
+		nr = vb_run_pages(run);
 		vb_enlist_run(vb, run);
-	return run;
+	}
+	return nr;
 }
 
 static bool vb_rests(struct vb *vb)
@@ -1279,12 +1282,15 @@ static void vb_enlist_later(struct vb *vb, unsigned long delay)
 static void vb_enlist_work(struct work_struct *work)
 {
 	struct vb *vb = container_of(to_delayed_work(work), struct vb, enlist);
-	unsigned int i;
+	unsigned long nr, done = 0;
 
-	for (i = 0; i < VB_ENLIST_RUNS; i++)
-		if (!vb_rests(vb) || !vb_enlist_one(vb))
-			return;
-	vb_enlist_later(vb, 1);
+	do {
+		nr = vb_rests(vb) ? vb_enlist_one(vb) : 0;
+		done += nr;
+		cond_resched();
+	} while (nr && done < VB_ENLIST_STEP);
+	if (nr)
+		vb_enlist_later(vb, READ_ONCE(vb->eager) ? 0 : 1);
 }
 
 static bool vb_holds_off(struct vb *vb)
