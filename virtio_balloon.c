@@ -2030,6 +2030,9 @@ static int vb_size_up(struct vb *vb, unsigned long need)
 	rc = vb_inflate(vb, &left);
 	if (left < step)
 		vb->retries = 0;
+	/* Reclaim gave something: it may give more, as long as there is room. */
+	if (rc == -ENOMEM && step - left >= VB_MIN_STEP)
+		rc = 0;
 	return rc ?: -EAGAIN;
 }
 
@@ -2153,13 +2156,9 @@ static void vb_config_changed(struct virtio_device *vdev)
  */
 
 /* Inflation pauses, so as not to take back what the guest needs just now. */
-static void vb_start_hold_off(struct vb *vb)
+static void vb_start_hold_off(struct vb *vb, unsigned long hold_off)
 {
-	unsigned long hold_off = READ_ONCE(vb->hold_off);
-	u64 now = get_jiffies_64();
-
-	hold_off = vb_hold_off_next(hold_off, now - vb->hold_until);
-	WRITE_ONCE(vb->hold_until, now + hold_off);
+	WRITE_ONCE(vb->hold_until, get_jiffies_64() + hold_off);
 	WRITE_ONCE(vb->hold_off, hold_off);
 }
 
@@ -2251,7 +2250,8 @@ static unsigned long vb_oom_shrink(struct vb *vb)
 	vb->oom_step = vb_oom_step_next(vb->oom_step, now - vb->oom_last,
 					READ_ONCE(vb_oom_pages.value));
 	vb->oom_last = now;
-	vb_start_hold_off(vb);
+	vb_start_hold_off(vb, vb_hold_off_next(READ_ONCE(vb->hold_off),
+					       now - vb->hold_until));
 	freed = vb_oom_give(vb, vb->oom_step);
 	trace_virtio_balloon_oom(vb->vdev->index, vb->oom_step, freed);
 	if (!vb->oom_count++)
@@ -2327,7 +2327,8 @@ static unsigned long vb_shrink_scan(struct shrinker *shrinker,
 		done = vb_hint_yield(vb, sc->nr_to_scan);
 	if (done < sc->nr_to_scan && vb_shrinks(vb)) {
 		again = vb_holds_off(vb);
-		vb_start_hold_off(vb);
+		vb_start_hold_off(vb, READ_ONCE(vb->hold_off) ?:
+				  VB_HOLD_OFF_MIN);
 		nr = vb_urgent_deflate(vb, sc->nr_to_scan - done, false);
 		atomic_long_add(nr, &vb->shrunk);
 		done += nr;
