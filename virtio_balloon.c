@@ -132,6 +132,7 @@
 /* Free memory with the host before it has answered, and its commands. */
 #define VB_HINT_BURST		VB_PAGES(SZ_128M)
 #define VB_HINT_CMDS		4
+#define VB_HINT_QUIET		(HZ / 50)
 
 /* Hosts pause and take snapshots; the reset after this is the last resort. */
 #define VB_REPORT_PATIENCE	(15 * HZ)
@@ -418,11 +419,14 @@ struct vb {
 	struct delayed_work hint;
 	struct vb_cmd cmds[VB_HINT_CMDS];
 	int check_hint;			/* the configuration changed */
+	unsigned long hint_news;	/* when; jiffies */
 	/* Hint work only, see there */
+	u32 hint_num_pages;
 	u32 hint_wanted;
 	u32 hint_begun;
 	bool hint_open;
 	unsigned int hint_now;		/* order that there still is */
+	unsigned long hint_left;	/* blocks of that to take */
 	unsigned int hint_polls;	/* that saw nothing used */
 	unsigned long nr_rounds;
 	bool hint_pressed;		/* the guest needs its memory */
@@ -717,6 +721,16 @@ static void vb_kick(struct vb_queue *q)
 }
 
 /*
+ * Tells the host once more, whether it wanted to know or not: some look away
+ * for a while and do not look again (QEMU's I/O thread as it goes to sleep,
+ * StratoVirt after a snapshot).
+ */
+static void vb_nudge(struct vb_queue *q)
+{
+	virtqueue_notify(q->vq);
+}
+
+/*
  * Exposes memory to the device, which gives @token back with it: to read, or
  * to write if @in. Return: 0, -EIO if the device is broken, -ENOSPC if the ring
  * is full, -ENOMEM if the DMA layer has no room.
@@ -868,6 +882,7 @@ static int vb_wait(struct vb *vb, struct vb_queue *q, unsigned long deadline)
 			break;
 		if (!rc && time_after_eq(jiffies, deadline))
 			rc = -ETIMEDOUT;
+		vb_nudge(q);
 	}
 	vb_disarm(q);
 	vb_waited(vb, q, start, rc);
@@ -1707,6 +1722,43 @@ static int vb_hint_send(struct vb *vb, u32 id)
 	return rc;
 }
 
+static unsigned int vb_hint_least(void)
+{
+	int order = READ_ONCE(vb_hint_order.value);
+
+	return order < 0 ? VB_BLOCK_ORDER : order;
+}
+
+/* Free blocks of exactly that order in the guest, about */
+static unsigned long vb_free_blocks(unsigned int order)
+{
+	struct zone *zones;
+	unsigned long nr = 0;
+	unsigned int i;
+	int node;
+
+	for_each_online_node(node) {
+		zones = NODE_DATA(node)->node_zones;
+		for (i = 0; i < MAX_NR_ZONES; i++)
+			nr += READ_ONCE(zones[i].free_area[order].nr_free);
+	}
+	return nr;
+}
+
+/*
+ * From the largest blocks to the least. Where those are small, an eighth of
+ * each order is left: a guest with nothing but single pages free, however many,
+ * would start to reclaim for want of larger blocks.
+ */
+static void vb_hint_descend(struct vb *vb, unsigned int order)
+{
+	unsigned long nr = vb_free_blocks(order);
+
+	vb->hint_now = order;
+	vb->hint_left = vb_hint_least() < VB_BLOCK_ORDER ? nr - nr / 8 :
+							   ULONG_MAX;
+}
+
 /* B31, B32: a round begins with its id, sent once. */
 static void vb_hint_begin(struct vb *vb)
 {
@@ -1715,8 +1767,8 @@ static void vb_hint_begin(struct vb *vb)
 	WRITE_ONCE(vb->hint_begun, vb->hint_wanted);
 	WRITE_ONCE(vb->hint_open, true);
 	WRITE_ONCE(vb->hint_pressed, false);
-	vb->hint_now = min_t(unsigned int, VB_MAX_ORDER,
-			     ilog2(VB_HINT_BURST));
+	vb_hint_descend(vb, min_t(unsigned int, VB_MAX_ORDER,
+				  ilog2(VB_HINT_BURST)));
 	vb->nr_rounds++;
 }
 
@@ -1739,13 +1791,6 @@ static unsigned long vb_hint_room(struct vb *vb)
 	return max(room, 0L);
 }
 
-static unsigned int vb_hint_least(void)
-{
-	int order = READ_ONCE(vb_hint_order.value);
-
-	return order < 0 ? VB_BLOCK_ORDER : order;
-}
-
 /*
  * The largest free block that there still is, or NULL. Movable, although it
  * cannot be moved: mm would turn whole page blocks into unmovable ones for
@@ -1760,14 +1805,16 @@ static struct page *vb_hint_alloc(struct vb *vb)
 	struct page *block = NULL;
 
 	for (;;) {
-		if (room >= 1UL << vb->hint_now)
+		if (vb->hint_left && room >= 1UL << vb->hint_now)
 			block = alloc_pages(gfp, vb->hint_now);
 		if (block || vb->hint_now <= least)
 			break;
-		vb->hint_now--;
+		vb_hint_descend(vb, vb->hint_now - 1);
 	}
-	if (block)
+	if (block) {
 		set_page_private(block, vb->hint_now);
+		vb->hint_left--;
+	}
 	return block;
 }
 
@@ -1833,10 +1880,15 @@ static void vb_hint_poll(struct vb *vb, bool progress)
 		   vb->hint_wanted != vb->hint_begun;
 	unsigned long delay;
 
-	if (!atomic_long_read(&vb->hinting) && !vb->hint_open && !due)
+	if (!atomic_long_read(&vb->hinting) && !vb->hint_open && !due &&
+	    !READ_ONCE(vb->check_hint))
 		return;
+	if (!progress && vb->hint_polls)
+		vb_nudge(&vb->hintq);
 	vb->hint_polls = progress ? 0 : min(vb->hint_polls + 1, 10U);
 	delay = min_t(unsigned long, 1UL << vb->hint_polls, HZ);
+	if (READ_ONCE(vb->check_hint))
+		delay = min_t(unsigned long, delay, VB_HINT_QUIET);
 	vb_queue_work(vb, vb->wq, &vb->hint, delay);
 }
 
@@ -1856,16 +1908,28 @@ static void vb_reclaim_hints(struct vb *vb)
 	WRITE_ONCE(vb->hint_open, false);
 }
 
-/* What the host says, read once each time it says something */
+/*
+ * What the host says, read when it has said its last word for a moment. QEMU
+ * shows STOP also while it takes hints: often two words come at once, STOP and
+ * the next id, and to read after the second what was begun after the first
+ * would end the round. A new size is no reason to stop either.
+ */
 static void vb_hint_read(struct vb *vb)
 {
-	u32 id;
+	u32 id, num_pages;
+	bool resized;
 
-	if (!xchg(&vb->check_hint, 0) || vb_is_broken(vb))
+	if (time_before(jiffies, READ_ONCE(vb->hint_news) + VB_HINT_QUIET) ||
+	    !xchg(&vb->check_hint, 0) || vb_is_broken(vb))
 		return;
+	virtio_cread_le(vb->vdev, struct virtio_balloon_config, num_pages,
+			&num_pages);
 	virtio_cread_le(vb->vdev, struct virtio_balloon_config,
 			free_page_hint_cmd_id, &id);
-	vb->hint_wanted = id;
+	resized = num_pages != vb->hint_num_pages;
+	vb->hint_num_pages = num_pages;
+	if (id != VIRTIO_BALLOON_CMD_ID_STOP || !resized)
+		vb->hint_wanted = id;
 }
 
 /*
@@ -2145,6 +2209,7 @@ static void vb_config_changed(struct virtio_device *vdev)
 	struct vb *vb = vdev->priv;
 
 	WRITE_ONCE(vb->check_status, 1);
+	WRITE_ONCE(vb->hint_news, jiffies);
 	WRITE_ONCE(vb->check_hint, 1);
 	vb_stay_awake(vb);
 	vb_queue_sizing(vb, 0);
@@ -2515,6 +2580,7 @@ static int vb_report_wait(struct vb *vb)
 		if (wait_event_timeout(q->wait, virtqueue_poll(q->vq, last) ||
 				       READ_ONCE(vb->was_reset), VB_SLICE))
 			continue;
+		vb_nudge(q);
 		if (!--slices)
 			dev_err(&vb->vdev->dev,
 				"free page reporting: no answer from the host, resetting the device\n");

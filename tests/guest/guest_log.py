@@ -11,7 +11,7 @@ BAD_LOG = [re.compile(pattern) for pattern in (
     r'possible .*(deadlock|locking|lock inversion)', r'inconsistent lock',
     r'suspicious RCU', r'rcu:.*stall', r'list_(add|del) corruption',
     r'refcount_t:', r'[Bb]ad page', r'page allocation failure',
-    r'Out of memory', r'oom-kill')]
+    r'memory corruption', r'nobody cared', r'Out of memory', r'oom-kill')]
 OOM_LOG = re.compile(r'Out of memory|oom-kill')
 OOM_REPORT = re.compile(r'[^\n]*invoked oom-killer:.*?Out of memory: Killed',
                         re.S)
