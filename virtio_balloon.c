@@ -2094,7 +2094,7 @@ static int vb_size_up(struct vb *vb, unsigned long need)
 	rc = vb_inflate(vb, &left);
 	if (left < step)
 		vb->retries = 0;
-	/* Reclaim gave something: it may give more, as long as there is room. */
+	/* Reclaim gave something: it may give more while there is room. */
 	if (rc == -ENOMEM && step - left >= VB_MIN_STEP)
 		rc = 0;
 	return rc ?: -EAGAIN;
@@ -3149,6 +3149,7 @@ static void vb_start(struct vb *vb)
 		virtqueue_kick(vb->statsq);
 	/* A driver before us may have left its `actual` behind. */
 	vb->unpublished = true;
+	WRITE_ONCE(vb->hint_news, jiffies);
 	WRITE_ONCE(vb->check_hint, 1);
 	vb->published_at = get_jiffies_64();
 	vb->stats_at = vb->published_at;
