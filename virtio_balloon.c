@@ -23,26 +23,36 @@
  * how many they are (private). i -> ii is vb_offer(), ii -> iii vb_hold(),
  * iii -> iv vb_return(), iv -> v vb_release().
  *
+ * Blocks of free page hinting and reporting are never the balloon's: the driver
+ * or mm owns them, and nobody uses them until the host has looked at them.
+ *
  * Contexts
  *
  *   queue callbacks    irq: wake their queue's waiters or queue the stats work
  *   sizing work        target -> policy -> inflate or deflate, step by step;
- *                      waits for the host for a few seconds a step at most
+ *                      waits for the host for a few seconds a step at most;
+ *                      resets a device that failed and takes all pages back
  *   publish work       the only writer of `actual` while the driver runs
  *   enlist work        hands held pages to mm's list while sizing rests
  *   stats work         fills and offers the one stats buffer; waits for nothing
  *   hint work          lends free blocks to the host and takes them back; waits
  *                      for nothing, and looks again later
  *   OOM notifier       frees hinted blocks, returns held pages; allocates
- *                      nothing; waits for the host, bounded, only with
+ *                      nothing; waits, bounded, for the host with
  *                      MUST_TELL_HOST or if every buffer is in flight and mm
- *                      would kill otherwise
+ *                      would kill otherwise, and for sizing if the device
+ *                      failed
  *   shrinker           frees hinted blocks, and with deflate_mode=shrinker
  *                      returns held pages; waits for nothing
  *   page reporting     mm's worker: shows free pages to the host and waits for
  *                      it, bounded; resets the device before it gives up
  *   migration          returns the page, keeps the new one for sizing to offer;
  *                      waits for nothing
+ *   memory notifier    offlining: readies held pages for migration, frees
+ *                      hinted blocks; waits for nothing
+ *   PM notifier        hibernation: has sizing empty the balloon, waits bounded
+ *   freeze, remove     all pages back, announced, then a reset; waits bounded
+ *                      for the host, and for mm's hands off isolated pages
  *
  * Locking
  *
