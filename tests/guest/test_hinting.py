@@ -451,12 +451,13 @@ def test_what_is_used_again_is_migrated(driver, append):
 
 def test_memory_that_was_plugged_in_is_hinted(driver):
     """A DIMM that can be pulled out again: nobody who wants memory that
-    stays where it is gets any of that.
+    stays where it is gets any of that. It can be taken offline even while
+    its blocks are hinted.
     """
+    memory = '/sys/devices/system/memory'
     with boot_hinting('512M,slots=2,maxmem=2G', driver) as running:
         total = running.meminfo()['MemTotal']
-        running.sh('echo online_movable '
-                   '>/sys/devices/system/memory/auto_online_blocks')
+        running.sh(f'echo online_movable >{memory}/auto_online_blocks')
         running.qmp('object-add', qom_type='memory-backend-ram', id='dimm',
                     size=512 * MIB)
         running.qmp('device_add', driver='pc-dimm', id='dimm0', memdev='dimm')
@@ -465,6 +466,11 @@ def test_memory_that_was_plugged_in_is_hinted(driver):
         before = free(running)
         with hinted(running):
             assert before - free(running) >= 750 * MIB
+            block, = running.sh(f'grep -lx Movable {memory}/memory*/'
+                                'valid_zones | tail -n1').split()
+            state = block.replace('valid_zones', 'state')
+            running.sh(f'timeout 20 sh -c "echo offline >{state}"')
+            running.sh(f'echo online_movable >{state}')
         wait_returned(running, before)
         assert running.sh('hog 800').startswith('ready')
 
