@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* See inside.h. */
+
+#include "driver_copy.h"
+#include "inside.h"
+
+static unsigned long inside_runs(struct vb *vb)
+{
+	unsigned long nr = 0;
+	struct page *run;
+
+	spin_lock(&vb->runs_lock);
+	list_for_each_entry(run, &vb->runs, lru)
+		nr += page_private(run);
+	spin_unlock(&vb->runs_lock);
+	return nr;
+}
+
+struct inside inside(struct virtio_device *vdev)
+{
+	struct vb *vb = vdev->priv;
+
+	return (struct inside){
+		.state = vb_states[READ_ONCE(vb->state)].name,
+		.target = READ_ONCE(vb->target),
+		.offered = atomic_long_read(&vb->offered),
+		.held = atomic_long_read(&vb->held),
+		.returned = atomic_long_read(&vb->returned),
+		.spares = READ_ONCE(vb->nr_spares),
+		.runs = inside_runs(vb),
+		.hinting = atomic_long_read(&vb->hinting),
+		.hinted = READ_ONCE(vb->nr_hinted),
+		.rounds = READ_ONCE(vb->nr_rounds),
+		.shrunk = atomic_long_read(&vb->shrunk),
+		.oom_count = READ_ONCE(vb->oom_count),
+		.oom_step = READ_ONCE(vb->oom_step),
+		.hold_off = READ_ONCE(vb->hold_off),
+		.retries = READ_ONCE(vb->retries),
+		.migrated = atomic_long_read(&vb->migrated),
+		.nr_published = READ_ONCE(vb->nr_published),
+		.nr_stats = READ_ONCE(vb->nr_stats),
+		.nr_reports = READ_ONCE(vb->nr_reports),
+		.reported = READ_ONCE(vb->reported),
+		.report_error = READ_ONCE(vb->report_error),
+		.reporting = READ_ONCE(vb->reporting),
+		.broken = READ_ONCE(vb->broken),
+		.was_reset = READ_ONCE(vb->was_reset),
+		.wakeup = device_can_wakeup(&vdev->dev),
+	};
+}
+
+bool inside_is(struct virtio_device *vdev, const char *state)
+{
+	return !strcmp(inside(vdev).state, state);
+}
+
+unsigned long inside_floor(struct virtio_device *vdev)
+{
+	struct vb *vb = vdev->priv;
+
+	return vb_floor(vb_total(vb), -1);
+}
+
+unsigned long inside_oom(struct virtio_device *vdev)
+{
+	struct vb *vb = vdev->priv;
+	unsigned long freed = 0;
+
+	vb->oom_nb.notifier_call(&vb->oom_nb, 0, &freed);
+	return freed;
+}
+
+unsigned long inside_shrink_count(struct virtio_device *vdev)
+{
+	struct vb *vb = vdev->priv;
+	struct shrink_control sc = { .gfp_mask = GFP_KERNEL };
+
+	return vb->shrinker->count_objects(vb->shrinker, &sc);
+}
+
+unsigned long inside_shrink(struct virtio_device *vdev, unsigned long nr)
+{
+	struct vb *vb = vdev->priv;
+	struct shrink_control sc = {
+		.gfp_mask = GFP_KERNEL,
+		.nr_to_scan = nr,
+	};
+
+	return vb->shrinker->scan_objects(vb->shrinker, &sc);
+}
+
+void inside_memory(struct virtio_device *vdev, unsigned long action)
+{
+	struct vb *vb = vdev->priv;
+
+	vb->memory_nb.notifier_call(&vb->memory_nb, action, NULL);
+}
+
+void inside_pm(struct virtio_device *vdev, unsigned long action)
+{
+	struct vb *vb = vdev->priv;
+
+	vb->pm_nb.notifier_call(&vb->pm_nb, action, NULL);
+}
+
+#ifdef VB_MIGRATION
+struct page *inside_isolate(struct virtio_device *vdev)
+{
+	struct vb *vb = vdev->priv;
+	struct page *page;
+
+	spin_lock_irq(&vb->info.pages_lock);
+	page = list_first_entry_or_null(&vb->info.pages, struct page, lru);
+	if (page && !get_page_unless_zero(page))
+		page = NULL;
+	spin_unlock_irq(&vb->info.pages_lock);
+	if (!page)
+		return NULL;
+	lock_page(page);
+	if (PageMovable(page) && !PageIsolated(page) &&
+	    page_movable_ops(page)->isolate_page(page, 0)) {
+		SetPageIsolated(page);
+		unlock_page(page);
+		return page;
+	}
+	unlock_page(page);
+	put_page(page);
+	return NULL;
+}
+
+void inside_putback(struct virtio_device *vdev, struct page *page)
+{
+	lock_page(page);
+	page_movable_ops(page)->putback_page(page);
+	ClearPageIsolated(page);
+	unlock_page(page);
+	put_page(page);
+}
+
+int inside_migrate(struct virtio_device *vdev, struct page *page)
+{
+	struct page *newpage = alloc_page(GFP_HIGHUSER_MOVABLE | __GFP_NOWARN);
+	int rc = -ENOMEM;
+
+	if (newpage) {
+		lock_page(page);
+		lock_page(newpage);
+		rc = page_movable_ops(page)->migrate_page(newpage, page,
+							  MIGRATE_ASYNC);
+		if (!rc)
+			ClearPageIsolated(page);
+		unlock_page(newpage);
+		unlock_page(page);
+		put_page(newpage);
+	}
+	if (rc)
+		inside_putback(vdev, page);
+	else
+		put_page(page);
+	return rc;
+}
+#endif

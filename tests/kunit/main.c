@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The test module: runs its suites when it is loaded.
+ *
+ * Not by kunit_test_suites(): some kernels run the suites of a module before
+ * its parameters are set and its sysfs folder is there. Built into the kernel
+ * that is no matter, and kunit.py expects it.
+ */
+
+#include <linux/glob.h>
+#include <linux/module.h>
+
+#include "suites.h"
+
+#ifdef MODULE
+static char *suites = "*";
+module_param(suites, charp, 0444);
+MODULE_PARM_DESC(suites, "names of the suites to run, with * and ?");
+#endif
+
+unsigned long test_seed = 1;
+module_param_named(seed, test_seed, ulong, 0444);
+MODULE_PARM_DESC(seed, "of what is random, 1 or more (default 1)");
+
+unsigned long test_steps = 20000;
+module_param_named(steps, test_steps, ulong, 0444);
+MODULE_PARM_DESC(steps, "of the fuzzing host (default 20000)");
+
+#ifdef MODULE
+static struct kunit_suite *all[] = { SUITES };
+static struct kunit_suite *chosen[ARRAY_SIZE(all)];
+static int nr_chosen;
+
+static int __init tests_init(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(all); i++)
+		if (glob_match(suites, all[i]->name))
+			chosen[nr_chosen++] = all[i];
+	if (!nr_chosen) {
+		pr_err("suites=%s: there is none of that name\n", suites);
+		return -EINVAL;
+	}
+	pr_info("KTAP version 1\n");
+	pr_info("1..%d\n", nr_chosen);
+	return __kunit_test_suites_init(chosen, nr_chosen);
+}
+module_init(tests_init);
+
+static void __exit tests_exit(void)
+{
+	__kunit_test_suites_exit(chosen, nr_chosen);
+}
+module_exit(tests_exit);
+#else
+kunit_test_suites(SUITES);
+#endif
+
+MODULE_DESCRIPTION("Tests of the virtio balloon driver");
+MODULE_AUTHOR("The virtio-balloon authors");
+MODULE_LICENSE("GPL");
