@@ -16,6 +16,7 @@ qemu_trace   what QEMU's trace says of the driver
 balloon      the part of Guest that is about the balloon
 """
 
+import base64
 import collections
 import contextlib
 import dataclasses
@@ -136,6 +137,23 @@ class Guest(Balloon):
                         self.config.allow_oom)
         if bad:
             raise GuestLog('the log of the guest has\n' + '\n'.join(bad))
+
+    def keep_coverage(self, directory):
+        """Add what gcov counted in this guest to DIRECTORY.
+
+        Guests that ended or rebooted have taken their counts with them.
+        """
+        if self.ended or not self.running():
+            return
+        text = self.sh('cd /sys/kernel/debug/gcov && for file in $(find . '
+                       '-name "*.gcda"); do echo "$file"; base64 "$file" | '
+                       'tr -d "\\n"; echo; done')
+        folder = pathlib.Path(tempfile.mkdtemp(dir=directory))
+        lines = text.splitlines()
+        for name, data in zip(lines[::2], lines[1::2]):
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(base64.b64decode(data))
 
     def junk(self, lines=40):
         """What to look at after a failure, as text."""
@@ -409,6 +427,8 @@ def boot(mem='1G', *, props=(), **options):
             guest.start()
             yield guest
             guest.judge()
+            if 'VB_COVERAGE' in os.environ:
+                guest.keep_coverage(os.environ['VB_COVERAGE'])
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException:    # as pytest's own are
