@@ -128,7 +128,7 @@
 #define VB_SLICE		(HZ / 10)
 
 #define VB_PUBLISH_INTERVAL	(HZ / 10)
-#define VB_STATS_INTERVAL	(HZ / 100)
+#define VB_STATS_INTERVAL	DIV_ROUND_UP(HZ, 100)
 #define VB_STALL_RETRY		HZ
 #define VB_PACE			HZ
 #define VB_ENLIST_DELAY		HZ
