@@ -1091,11 +1091,12 @@ static struct page *vb_alloc(unsigned int *order)
 	const gfp_t one = VB_GFP | __GFP_NOMEMALLOC | __GFP_NORETRY |
 			  __GFP_NOWARN;
 	const gfp_t many = one & ~__GFP_RECLAIM;
-	struct page *page;
+	struct page *page = NULL;
 
-	do {
-		page = alloc_pages(*order ? many : one, *order);
-	} while (!page && (*order)--);
+	while (*order && !(page = alloc_pages(many, *order)))
+		(*order)--;
+	if (!page)
+		page = alloc_pages(one, 0);
 	if (page && *order)
 		split_page(page, *order);
 	return page;
