@@ -1337,6 +1337,10 @@ static int vb_inflate_one(struct vb *vb, struct vb_block *block,
 
 	if (IS_ERR(buf))
 		return PTR_ERR(buf);
+	if (vb_holds_off(vb)) {		/* since it began to wait */
+		vb_buf_put(&vb->inflateq, buf);
+		return -EBUSY;
+	}
 	full = vb_fill(vb, buf, block, *want);
 	rc = vb_drain(vb, &vb->deflateq, deadline);
 	if (rc || !buf->nr_pages) {
