@@ -1898,7 +1898,7 @@ static void vb_hint_poll(struct vb *vb, bool progress)
 	if (!atomic_long_read(&vb->hinting) && !vb->hint_open && !due &&
 	    !READ_ONCE(vb->check_hint))
 		return;
-	if (!progress && vb->hint_polls)
+	if (!progress && vb->hint_polls && READ_ONCE(vb->hintq.in_flight))
 		vb_nudge(&vb->hintq);
 	vb->hint_polls = progress ? 0 : min(vb->hint_polls + 1, 10U);
 	delay = min_t(unsigned long, 1UL << vb->hint_polls, HZ);
@@ -1917,6 +1917,7 @@ static void vb_reclaim_hints(struct vb *vb)
 	while ((token = vb_next_unused(&vb->hintq)))
 		vb_hint_used(vb, token);
 	vb_hint_free_all(vb);
+	wake_up_all(&vb->deflateq.wait);
 	vb->hint_polls = 0;
 	vb->hint_wanted = 0;
 	WRITE_ONCE(vb->hint_begun, 0);
@@ -1975,7 +1976,10 @@ static void vb_hint_work(struct work_struct *work)
 	if (vb->hint_open && vb->hint_wanted == vb->hint_begun)
 		vb_hint_more(vb);
 	vb_kick(&vb->hintq);
-	vb_hint_poll(vb, progress);
+	if (vb_is_broken(vb))
+		vb_queue_sizing(vb, 0);	/* which resets the device */
+	else
+		vb_hint_poll(vb, progress);
 }
 
 /* The driver stops: an open round ends as it should. */
@@ -2297,12 +2301,25 @@ static void vb_oom_wait(struct vb *vb, long before, unsigned long want)
 		     vb_reap_wait(vb, &vb->deflateq, deadline) : -ENODATA;
 }
 
-/* The device failed, and nobody noticed yet: sizing takes the pages back. */
-static void vb_oom_reclaim(struct vb *vb)
+/* Pages that came free, less those that the host has for hints */
+static long vb_regained(struct vb *vb)
 {
+	return atomic_long_read(&vb->returned) - atomic_long_read(&vb->hinting);
+}
+
+/*
+ * The device failed, and nobody noticed yet: sizing takes the pages back, and
+ * the hint work its blocks. Return: how many came free
+ */
+static unsigned long vb_oom_reclaim(struct vb *vb)
+{
+	long before = vb_regained(vb);
+
 	vb_queue_sizing(vb, 0);
-	wait_event_timeout(vb->deflateq.wait, !atomic_long_read(&vb->held),
-			   VB_PATIENCE);
+	wait_event_timeout(vb->deflateq.wait, !atomic_long_read(&vb->held) &&
+			   !atomic_long_read(&vb->hinting) &&
+			   !READ_ONCE(vb->nr_hinted), VB_PATIENCE);
+	return vb_regained(vb) - before;
 }
 
 /* Returns pages, @step of them if it can; how many came free. */
@@ -2311,13 +2328,11 @@ static unsigned long vb_oom_give(struct vb *vb, unsigned long step)
 	long before = atomic_long_read(&vb->returned);
 	unsigned long done;
 
-	if (vb_is_broken(vb)) {
-		vb_oom_reclaim(vb);
-	} else {
-		done = vb_urgent_deflate(vb, step, true);
-		if (vb->must_tell)
-			vb_oom_wait(vb, before, done);
-	}
+	if (vb_is_broken(vb))
+		return vb_oom_reclaim(vb);
+	done = vb_urgent_deflate(vb, step, true);
+	if (vb->must_tell)
+		vb_oom_wait(vb, before, done);
 	return atomic_long_read(&vb->returned) - before;
 }
 
