@@ -3236,14 +3236,17 @@ static void vb_give_back(struct vb *vb)
 }
 
 /*
- * Gives all pages back and lets go of the device, unless a failed restore left
- * nothing to let go of.
+ * Gives all pages back and lets go of the device. After a failed restore there
+ * is nothing to give back, but a device that is half initialized.
  */
 static void vb_quit(struct vb *vb)
 {
 	vb_stop(vb);
-	if (!vb->inflateq.vq)
+	if (!vb->inflateq.vq) {	/* it may have failed before it came to us */
+		vb->was_reset = false;
+		vb_reset(vb);
 		return;
+	}
 	vb_hint_stop(vb);
 	vb_give_back(vb);
 	vb_reset(vb);
