@@ -3337,6 +3337,13 @@ static int vb_validate(struct virtio_device *vdev)
 /* How long hibernation waits for memory that its image would profit from. */
 #define VB_PM_PATIENCE		(10 * HZ)
 
+/* No page is the host's any more, and none waits for its word (B13). */
+static bool vb_is_empty(struct vb *vb)
+{
+	return !atomic_long_read(&vb->held) && !atomic_long_read(&vb->offered) &&
+	       !(vb->must_tell && READ_ONCE(vb->deflateq.in_flight));
+}
+
 /*
  * Hibernation makes room for its image before it suspends devices: the balloon
  * is empty from then on, until all is over. Context: process, may sleep.
@@ -3351,9 +3358,7 @@ static int vb_pm_notify(struct notifier_block *nb, unsigned long action,
 	case PM_RESTORE_PREPARE:
 		WRITE_ONCE(vb->hibernating, true);
 		vb_queue_sizing(vb, 0);
-		wait_event_timeout(vb->deflateq.wait,
-				   !atomic_long_read(&vb->held) &&
-				   !atomic_long_read(&vb->offered),
+		wait_event_timeout(vb->deflateq.wait, vb_is_empty(vb),
 				   VB_PM_PATIENCE);
 		break;
 	case PM_POST_HIBERNATION:
