@@ -3464,6 +3464,7 @@ static const struct virtio_device_id vb_ids[] = {
 };
 MODULE_DEVICE_TABLE(virtio, vb_ids);
 
+/* The last one is of legacy devices only (G3, G22). */
 static const unsigned int vb_features[] = {
 	VIRTIO_BALLOON_F_MUST_TELL_HOST,
 	VIRTIO_BALLOON_F_STATS_VQ,
@@ -3471,6 +3472,7 @@ static const unsigned int vb_features[] = {
 	VIRTIO_BALLOON_F_FREE_PAGE_HINT,
 	VIRTIO_BALLOON_F_PAGE_POISON,
 	VIRTIO_BALLOON_F_REPORTING,
+	VIRTIO_F_ANY_LAYOUT,
 };
 
 static struct virtio_driver vb_driver = {
@@ -3478,7 +3480,9 @@ static struct virtio_driver vb_driver = {
 	.driver.owner = THIS_MODULE,
 	.id_table = vb_ids,
 	.feature_table = vb_features,
-	.feature_table_size = ARRAY_SIZE(vb_features),
+	.feature_table_size = ARRAY_SIZE(vb_features) - 1,
+	.feature_table_legacy = vb_features,
+	.feature_table_size_legacy = ARRAY_SIZE(vb_features),
 	.validate = vb_validate,
 	.probe = vb_probe,
 	.remove = vb_remove,
