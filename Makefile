@@ -5,6 +5,10 @@
 # make KDIR=/path/build   ... for a kernel build or header tree anywhere
 # make install            as root: install it above the kernel's own module
 # make uninstall          as root: the kernel's own module again
+#
+# make test               scripts/test: the driver in guests under QEMU
+# make kunit              scripts/kunit: the driver in a kernel with all checks on
+# make fuzz SEED=N STEPS=N ... with a host that does as it likes
 
 KVER ?= $(shell uname -r)
 KDIR ?= /lib/modules/$(KVER)/build
@@ -42,4 +46,11 @@ uninstall: headers
 test:
 	scripts/test
 
-.PHONY: modules headers clean check install uninstall test
+kunit:
+	scripts/kunit
+
+fuzz:
+	scripts/kunit --suite '*fuzz*' $(if $(SEED),--seed $(SEED)) \
+		$(if $(STEPS),--steps $(STEPS))
+
+.PHONY: modules headers clean check install uninstall test kunit fuzz

@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Kernels to test in: building the modules for them, and booting them."""
+
+import contextlib
+import fcntl
+import filecmp
+import hashlib
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import threading
+
+TOP = pathlib.Path(__file__).resolve().parent.parent.parent
+SOURCES = ('virtio_balloon.c', 'Kbuild', 'Kconfig', 'Makefile', 'include',
+           'tests/kunit')
+SUFFIXES = ('.c', '.h', '')    # nothing that a build has made
+OF = '.checkout'    # whose build this is
+INIT = TOP / 'tests/kunit/init'
+UML_MEMORY = 512 << 20
+
+
+class CannotRun(Exception):
+    """What has to be there before a test can run is not."""
+
+
+def prepare(name):
+    """Have scripts/prepare make the kernel; its NAME=value lines."""
+    script = TOP / 'scripts/prepare'
+    option = {'uml': '--uml', 'debug': '--debug-kernel'}[name]
+    if subprocess.run([script, option], check=False).returncode:
+        raise CannotRun(f'scripts/prepare {option} failed')
+    lines = subprocess.run([script, '--env', name], text=True, check=True,
+                           stdout=subprocess.PIPE).stdout.splitlines()
+    return dict(line.split('=', 1) for line in lines)
+
+
+# Building
+
+def source_files(top):
+    """Names of all source files below TOP."""
+    paths = []
+    for name in SOURCES:
+        path = top / name
+        paths += [path] if path.is_file() else path.rglob('*')
+    return {path.relative_to(top) for path in paths
+            if path.suffix in SUFFIXES and path.is_file()
+            and not path.name.startswith('.')}
+
+
+def copy_sources(to):
+    """Copy what changed, with the time of now, as older may come back."""
+    wanted = source_files(TOP)
+    for name in wanted:
+        source, target = TOP / name, to / name
+        if not target.exists() or not filecmp.cmp(source, target, False):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+    for name in source_files(to) - wanted:
+        if name.name not in ('Module.symvers', 'modules.order'):
+            (to / name).unlink()
+
+
+def remove_orphans(place):
+    """Remove builds of checkouts that are gone."""
+    for path in place.glob('*/' + OF):
+        if not (pathlib.Path(path.read_text()) / 'tests/kunit').is_dir():
+            shutil.rmtree(path.parent, ignore_errors=True)
+
+
+class Build:
+    """Driver and tests, built for a kernel in a folder beside it."""
+
+    def __init__(self, name, env, flags):
+        self.name, self.env, self.flags = name, env, flags
+        place = pathlib.Path(env['KDIR']).parent / 'kunit'
+        remove_orphans(place)
+        mark = hashlib.sha256(bytes(TOP)).hexdigest()[:8]
+        self.dir = place / (mark + ('-flags' if flags else ''))
+        self.dir.mkdir(parents=True, exist_ok=True)
+        (self.dir / OF).write_text(str(TOP))
+
+    @contextlib.contextmanager
+    def locked(self):
+        """Keep others out: they may change sources and modules."""
+        with open(self.dir / '.lock', 'w', encoding='ascii') as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def make(self):
+        """Build both modules."""
+        if not (TOP / 'tests/kunit/Kbuild').exists():
+            raise CannotRun('there are no tests: no tests/kunit/Kbuild')
+        copy_sources(self.dir)
+        self._make(self.dir)
+        self._make(self.dir / 'tests/kunit')
+
+    def _make(self, folder):
+        # gcov counts, and UBSAN looks, where these say so.
+        variables = ['GCOV_PROFILE=y', 'UBSAN_SANITIZE=y', 'KCFLAGS='
+                     f'-fmacro-prefix-map={self.dir}/= {self.flags}'.strip()]
+        arch = 'um' if self.name == 'uml' else 'x86_64'
+        environment = {key: value for key, value in os.environ.items()
+                       if key not in ('MAKEFLAGS', 'MFLAGS', 'MAKELEVEL')}
+        done = subprocess.run(
+            ['make', '-C', self.env['KDIR'], f'ARCH={arch}', f'M={folder}',
+             f'-j{os.cpu_count()}', *variables, 'modules'], text=True,
+            env=environment, check=False, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT)
+        if done.returncode:
+            raise CannotRun(f'could not build {folder}:\n{done.stdout}')
+        for line in done.stdout.splitlines():
+            if 'warning:' in line:
+                print(line)
+
+    def modules(self):
+        """Paths of the driver and of the tests."""
+        return (self.dir / 'virtio_balloon.ko',
+                self.dir / 'tests/kunit/virtio_balloon_kunit.ko')
+
+    def copy_notes(self, to):
+        """Copy what gcov needs beside the counts, as it is in the build."""
+        for path in self.dir.rglob('*.gcno'):
+            target = to / path.relative_to(self.dir)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+
+
+# The initramfs
+
+def make_initramfs(path, build, files):
+    """Write the initramfs; FILES: name -> text of those in /kunit."""
+    busybox = shutil.which('busybox')
+    if not busybox:
+        raise CannotRun('no busybox: install busybox-static')
+    root = path.parent / 'root'
+    for name in ('bin', 'kunit'):
+        (root / name).mkdir(parents=True)
+    shutil.copy(busybox, root / 'bin/busybox')
+    shutil.copy(INIT, root / 'init')
+    (root / 'init').chmod(0o755)
+    for module in build.modules():
+        shutil.copy(module, root / 'kunit')
+    for name, text in files.items():
+        (root / 'kunit' / name).write_text(text + '\n')
+    names = [str(item.relative_to(root)) for item in sorted(root.rglob('*'))]
+    with open(path, 'wb') as archive:
+        subprocess.run(['cpio', '-o', '-H', 'newc', '-R', '0:0', '--quiet'],
+                       input='\n'.join(names).encode(), stdout=archive,
+                       cwd=root, check=True)
+    shutil.rmtree(root)
+
+
+# Booting
+
+CHECKS = ('panic=-1', 'oops=panic', 'kasan_multi_shot', 'page_poison=1',
+          'printk.devkmsg=on', 'kunit.enable=1')
+# The machine may be busy with other things.
+PATIENCE = ('no_timer_check', 'rcupdate.rcu_cpu_stall_timeout=200',
+            'workqueue.watchdog_thresh=200')
+
+
+def uml_command(env, tmp, cmdline, real_time):
+    """The command for User Mode Linux."""
+    words = ['mem=512M', f'initrd={tmp}/initrd', f'uml_dir={tmp}',
+             'con=null', 'con0=null,fd:1', 'console=tty0', *CHECKS]
+    if not real_time:
+        words.append('time-travel=inf-cpu')
+    return [env['VMLINUZ'], *words, *cmdline.split()]
+
+
+def qemu_command(env, tmp, cmdline, real_time):
+    """The command for QEMU."""
+    # Waiting takes its time here: with -icount sleep=off, where it takes none,
+    # such a kernel executes several times slower, on one thread only.
+    del real_time
+    words = ['console=ttyS0', *CHECKS, *PATIENCE, cmdline]
+    return ['setpriv', '--pdeathsig', 'KILL', 'qemu-system-x86_64',
+            '-nodefaults', '-no-user-config', '-display', 'none',
+            '-machine', 'q35', '-accel', 'tcg,thread=multi', '-cpu', 'max',
+            '-smp', '2', '-m', '1G', '-no-reboot',
+            '-chardev', 'stdio,id=console,signal=off',
+            '-serial', 'chardev:console',
+            '-device', 'virtio-serial-pci,id=serial0',
+            '-chardev', f'file,id=port,path={tmp}/gcov.tar',
+            '-device', 'virtserialport,bus=serial0.0,nr=1,chardev=port',
+            '-kernel', env['VMLINUZ'], '-initrd', f'{tmp}/initrd',
+            '-append', ' '.join(words).strip()]
+
+
+class Group(subprocess.Popen):
+    """A command whose children, of which UML has many, end with it."""
+
+    def __init__(self, command, **options):
+        super().__init__(command, stdin=subprocess.DEVNULL,
+                         stdout=subprocess.PIPE, text=True, errors='replace',
+                         start_new_session=True, **options)
+
+    def kill(self):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    def __exit__(self, *details):
+        self.kill()
+        super().__exit__(*details)
+
+
+class Machine(Group):
+    """A running kernel; iterate over the lines that it prints."""
+
+    def __init__(self, command, tmp, timeout):
+        environment = dict(os.environ)
+        if shutil.disk_usage('/dev/shm').free < UML_MEMORY:
+            environment['TMPDIR'] = str(tmp)    # where UML keeps its memory
+        super().__init__(command, env=environment, cwd=tmp,
+                         stderr=subprocess.STDOUT)
+        self.timed_out = False
+        self.timer = threading.Timer(timeout, self._expired)
+        self.timer.daemon = True
+        self.timer.start()
+
+    def _expired(self):
+        self.timed_out = True
+        self.kill()
+
+    def __iter__(self):
+        yield from self.stdout
+
+    def __exit__(self, *details):
+        self.timer.cancel()
+        super().__exit__(*details)

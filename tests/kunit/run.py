@@ -1,0 +1,172 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-only
+"""Run the driver's KUnit tests; see scripts/kunit --help."""
+
+import argparse
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(HERE.parent / 'guest'))
+
+import in_tree    # noqa: E402
+import kernels    # noqa: E402
+import ktap    # noqa: E402
+
+TIMEOUTS = {'uml': 600, 'debug': 1800}
+SHOWN = 200    # lines of complaints
+
+
+def parse_arguments():
+    """The options."""
+    parser = argparse.ArgumentParser(
+        prog='scripts/kunit', allow_abbrev=False,
+        description='Builds the driver and its KUnit tests, boots a kernel '
+        'with all checks on, and runs them in it. Ends with one line: '
+        'N passed, N failed[, N skipped]. The exit status is 0 only if '
+        'something ran, nothing failed and the kernel did not complain.')
+    add = parser.add_argument
+    add('--kernel', choices=('uml', 'debug'), default='uml',
+        help='User Mode Linux, where waiting takes no time (default), or an '
+        'x86-64 kernel with two processors in QEMU')
+    add('--suite', metavar='GLOB', default='*',
+        help='only the suites of that name')
+    add('--seed', type=int, metavar='N', help='of what is random')
+    add('--steps', type=int, metavar='N', help='of the fuzzing host')
+    add('--param', metavar='NAME=VALUE', action='append', default=[],
+        help='a parameter of the driver')
+    add('--real-time', action='store_true',
+        help='waiting takes its time in User Mode Linux, too')
+    add('--coverage', metavar='DIR', type=pathlib.Path,
+        help='put .gcda and .gcno files for lcov there')
+    add('--cmdline', metavar='TEXT', default='',
+        help='more words for the command line of the kernel')
+    add('--driver-flags', metavar='FLAGS', default='',
+        help='more flags for the compiler, for example -DNAME')
+    add('--timeout', type=float, metavar='SECONDS',
+        help='end it after that: 600, with --kernel debug 1800')
+    add('--kunit-py', action='store_true',
+        help='instead: put driver and tests into a kernel tree and have its '
+        'own tools/testing/kunit/kunit.py build and run them')
+    add('--raw', action='store_true', help='show the whole log of the kernel')
+    return parser.parse_args()
+
+
+def module_parameters(options):
+    """What insmod is told: of the driver, and of the tests."""
+    tests = [f'suites={options.suite}']
+    tests += [f'{name}={value}' for name, value in
+              (('seed', options.seed), ('steps', options.steps))
+              if value is not None]
+    return {'driver': ' '.join(options.param), 'tests': ' '.join(tests)}
+
+
+def run_in_tree(options, env):
+    """Numbers of passed, failed and skipped tests."""
+    build = kernels.Build('uml', env, '')
+    place = build.dir.with_name(build.dir.name + '-tree')
+    place.mkdir(exist_ok=True)
+    shutil.copyfile(build.dir / kernels.OF, place / kernels.OF)
+    with build.locked():
+        return in_tree.run(env, place, options.suite)
+
+
+def run(options, env, tmp):
+    """Build and boot. What the log says, and its lines."""
+    build = kernels.Build(options.kernel, env, options.driver_flags)
+    options.log = build.dir / 'kernel.log'
+    files = module_parameters(options)
+    if options.coverage:
+        files['coverage'] = 'port' if options.kernel == 'debug' else str(tmp)
+    with build.locked():
+        build.make()
+        kernels.make_initramfs(tmp / 'initrd', build, files)
+        if options.coverage:
+            build.copy_notes(options.coverage)
+    command = (kernels.uml_command if options.kernel == 'uml' else
+               kernels.qemu_command)(env, tmp, options.cmdline,
+                                     options.real_time)
+    results, lines = ktap.Results(), []
+    timeout = options.timeout or TIMEOUTS[options.kernel]
+    with kernels.Machine(command, tmp, timeout) as machine:
+        for raw in machine:
+            line = ktap.clean(raw)
+            lines.append(line)
+            if results.feed(line) or options.raw:
+                print(line, flush=True)
+    options.log.write_text(''.join(f'{line}\n' for line in lines))
+    if machine.timed_out:
+        results.timeout = timeout
+    if options.coverage and results.ended:
+        unpack_counts(tmp / 'gcov.tar', build.dir, options.coverage)
+    return results, lines
+
+
+def unpack_counts(archive, build, to):
+    """The .gcda files go to where their .gcno files are."""
+    place = archive.parent / 'gcov'
+    place.mkdir()
+    subprocess.run(['tar', '-x', '-m', '-f', archive, '-C', place], check=True)
+    root = place / build.relative_to('/')
+    for path in root.rglob('*.gcda'):
+        target = to / path.relative_to(root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+
+
+def report(results, lines, options):
+    """Print what went wrong, and the last line; the exit status."""
+    parts = ktap.complaints(lines, options.kernel == 'uml')
+    errors = results.errors + results.missing()
+    if not results.started:
+        errors += lines[-20:]
+    failed = results.names('failed')
+    if parts or errors or failed:
+        print()
+    for name in failed:
+        print(f'FAILED {name}')
+    for line in errors:
+        print(f'ERROR {line}')
+    for number, line in enumerate(sum(parts, [])):
+        if number < SHOWN:
+            print(f'LOG {line}')
+    if parts or errors or failed:
+        print(f'the whole log: {options.log}')
+    return finish(len(results.names('passed')),
+                  len(failed) + bool(errors) + bool(parts),
+                  len(results.names('skipped')))
+
+
+def finish(passed, failed, skipped=0):
+    """The last line, and the exit status."""
+    more = f', {skipped} skipped' if skipped else ''
+    print(f'\n{passed} passed, {failed} failed{more}', flush=True)
+    return 0 if passed and not failed else 1
+
+
+def main():
+    """Run the tests; the exit status."""
+    options = parse_arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        env = kernels.prepare(options.kernel)
+        if options.kunit_py:
+            return finish(*run_in_tree(options, env))
+        with tempfile.TemporaryDirectory(prefix='kunit-') as tmp:
+            results, lines = run(options, env, pathlib.Path(tmp))
+        return report(results, lines, options)
+    except kernels.CannotRun as error:
+        print(f'kunit: {error}', file=sys.stderr)
+        return finish(0, 1)
+
+
+if __name__ == '__main__':
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
