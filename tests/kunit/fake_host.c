@@ -8,6 +8,7 @@
  */
 
 #include <linux/delay.h>
+#include <linux/kasan-checks.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/slab.h>
@@ -15,7 +16,6 @@
 
 #include "fake_host.h"
 
-#define FH_PFNS		(1UL << 20)	/* of the ledger: 4 GiB */
 #define FH_PAGE		SZ_4K
 
 static const char * const fh_queue_names[FH_QUEUES] = {
@@ -57,6 +57,21 @@ void fh_complain(struct fh *host, const char *fmt, ...)
 	host->complaints++;
 }
 
+/* Whether it broke the rules so that pages may be anybody's now */
+static bool fh_lied(struct fh *host)
+{
+	return host->lied & ~BIT(FH_STATS);
+}
+
+static void fh_hook(struct fh *host, enum fh_event_type type, u32 arg)
+{
+	void (*hook)(struct fh *host, enum fh_event_type type, u32 arg) =
+		READ_ONCE(host->hook);
+
+	if (hook)
+		hook(host, type, arg);
+}
+
 /* Of the log, those that match; -1 matches all. */
 static bool fh_matches(const struct fh_event *ev, enum fh_event_type type,
 		       int q, int a)
@@ -77,6 +92,12 @@ long fh_find_event(struct fh *host, unsigned long from,
 		if (fh_matches(&host->events[n % FH_EVENTS], type, q, a))
 			return n;
 	return -1;
+}
+
+/* Number @n of all that ever happened; only the last FH_EVENTS are there. */
+const struct fh_event *fh_event_at(struct fh *host, unsigned long n)
+{
+	return &host->events[n % FH_EVENTS];
 }
 
 unsigned long fh_count_events(struct fh *host, enum fh_event_type type, int q,
@@ -129,6 +150,24 @@ static bool fh_holds(u32 pfn, u64 word)
 	return true;
 }
 
+/* Whether a page still is as the host left it */
+bool fh_untouched(u32 pfn)
+{
+	return fh_holds(pfn, fh_word(pfn));
+}
+
+/* Whether all of a page, free or not, holds these four bytes over and over */
+bool fh_is_filled(u32 pfn, u32 fill)
+{
+	const u32 *page = (const u32 *)fh_page(pfn);
+	unsigned int i;
+
+	for (i = 0; i < FH_PAGE / sizeof(*page); i++)
+		if (READ_ONCE(page[i]) != fill)
+			return false;
+	return true;
+}
+
 static u64 fh_poison_word(struct fh *host)
 {
 	return (u64)fh_poison(host) << 32 | fh_poison(host);
@@ -142,7 +181,7 @@ static u64 fh_expected(struct fh *host, u32 pfn, enum fh_owner owner)
 }
 
 /* Without MUST_TELL_HOST the guest may use a page that it has announced. */
-static bool fh_watched(struct fh *host, enum fh_owner owner)
+bool fh_watched(struct fh *host, enum fh_owner owner)
 {
 	if (owner == FH_RETURNING)
 		return host->accepted & FH_BIT(MUST_TELL_HOST);
@@ -159,12 +198,23 @@ unsigned long fh_count(struct fh *host, enum fh_owner owner)
 	return READ_ONCE(host->nr[owner]);
 }
 
+/* Of the pages of a block of free memory only the first has a reference. */
+static bool fh_is_free(struct fh *host, u32 pfn)
+{
+	return host->owner[pfn] < FH_HINTING &&
+	       !page_count(pfn_to_page(pfn / FH_PPP));
+}
+
 static void fh_check_page(struct fh *host, u32 pfn)
 {
 	enum fh_owner owner = host->owner[pfn];
 
-	if (fh_watched(host, owner) &&
-	    !fh_holds(pfn, fh_expected(host, pfn, owner)))
+	if (!fh_watched(host, owner) || fh_lied(host))
+		return;
+	if (fh_is_free(host, pfn))
+		fh_complain(host, "pfn %x is free while %s", pfn,
+			    fh_owner_names[owner]);
+	else if (!fh_holds(pfn, fh_expected(host, pfn, owner)))
 		fh_complain(host, "pfn %x was written to while %s", pfn,
 			    fh_owner_names[owner]);
 }
@@ -175,6 +225,14 @@ static void fh_own(struct fh *host, u32 pfn, enum fh_owner owner)
 	host->nr[owner]++;
 	host->owner[pfn] = owner;
 	host->nr_pfns = max_t(unsigned long, host->nr_pfns, pfn + 1);
+}
+
+/* B14: the guest need not wait for the answer before it uses a page again. */
+static bool fh_is_reused(struct fh_queue *hq, u32 pfn, enum fh_owner from)
+{
+	return from == FH_GUEST && hq->nr != FH_INFLATE &&
+	       hq->host->owner[pfn] == FH_RETURNING &&
+	       !fh_watched(hq->host, FH_RETURNING);
 }
 
 /* The driver shows a page: is it of those it may show there? */
@@ -188,7 +246,8 @@ static void fh_show(struct fh_queue *hq, u32 pfn, enum fh_owner from,
 			    fh_queue_names[hq->nr], pfn);
 		return;
 	}
-	if (host->owner[pfn] != from)
+	if (host->owner[pfn] != from && !fh_lied(host) &&
+	    !fh_is_reused(hq, pfn, from))
 		fh_complain(host, "%s: pfn %x is %s, not %s",
 			    fh_queue_names[hq->nr], pfn,
 			    fh_owner_names[host->owner[pfn]],
@@ -198,6 +257,7 @@ static void fh_show(struct fh_queue *hq, u32 pfn, enum fh_owner from,
 	fh_own(host, pfn, to);
 	if (from != FH_GUEST)
 		return;
+	set_bit(pfn, host->shown);
 	if (to != FH_REPORTED || !host->keep_poison)
 		fh_fill(pfn);
 	else if (!fh_holds(pfn, fh_poison_word(host)))
@@ -212,6 +272,38 @@ static void fh_done(struct fh *host, u32 pfn, enum fh_owner to)
 		return;
 	fh_check_page(host, pfn);
 	fh_own(host, pfn, to);
+}
+
+/* Kernels with stack traces keep a block of four pages in stock for them. */
+static bool fh_is_stack_depot(struct page *page)
+{
+	unsigned int i;
+
+	if (page_to_pfn(page) % 4 || page_private(page))
+		return false;
+	for (i = 1; i < 4; i++)
+		if (page_count(page + i) || PageBuddy(page + i))
+			return false;
+	return true;
+}
+
+/*
+ * How many of the pages that the host ever had are neither free nor in use:
+ * there is a reference, and they still hold what the host wrote. Only without
+ * a device: a balloon has such pages.
+ */
+unsigned long fh_lost(struct fh *host)
+{
+	unsigned long pfn, nr = 0;
+	struct page *page;
+
+	for_each_set_bit(pfn, host->shown, FH_PFNS) {
+		page = pfn_to_page(pfn / FH_PPP);
+		nr += page_count(page) && !PageSlab(page) &&
+		      !PageCompound(page) && !fh_is_stack_depot(page) &&
+		      fh_holds(pfn, fh_word(pfn));
+	}
+	return nr;
 }
 
 static void fh_forget_all(struct fh *host)
@@ -284,6 +376,8 @@ static void fh_see_command(struct fh_queue *hq, struct fh_elem *elem)
 		fh_complain(host, "hintq: a command of %u bytes (B30)",
 			    elem->bytes);
 	elem->cmd = fh_32(host, *(__virtio32 *)elem->data);
+	if (hq->policy.scribble)
+		memset(elem->data, 0xff, elem->bytes);
 	if (elem->cmd == VIRTIO_BALLOON_CMD_ID_STOP) {
 		if (!host->hint_open)
 			fh_complain(host, "hintq: STOP without a round");
@@ -297,6 +391,10 @@ static void fh_see_command(struct fh_queue *hq, struct fh_elem *elem)
 		fh_complain(host, "hintq: id %x once more (B32)", elem->cmd);
 	host->hint_begun = elem->cmd;
 	host->hint_open = true;
+	if (host->hint_hides)
+		fh_set_field(host, offsetof(struct virtio_balloon_config,
+					    free_page_hint_cmd_id),
+			     VIRTIO_BALLOON_CMD_ID_STOP);
 }
 
 /* Free memory of the guest, in parts: pairs of first and number */
@@ -329,6 +427,38 @@ static const struct vring_desc *fh_table(struct fh *host,
 		return NULL;
 	*len = fh_32(host, desc->len) / sizeof(*desc);
 	return phys_to_virt(fh_64(host, desc->addr));
+}
+
+/* What the driver shares with the device: all but pages, which are ledgered */
+static u64 fh_sum(const struct fh_elem *elem)
+{
+	const u8 *data = elem->data;
+	u64 sum = 0;
+	u32 i;
+
+	for (i = 0; !elem->in && i < elem->bytes; i++)
+		sum = sum * 31 + READ_ONCE(data[i]);
+	return sum;
+}
+
+/* The driver's memory is the device's, unchanged, until it is used or reset. */
+static void fh_check_elem(struct fh_queue *hq, const struct fh_elem *elem)
+{
+	if (hq->host->lied & BIT(hq->nr))
+		return;
+	/* A block has one reference, in its first page; mm's have none. */
+	if (hq->nr == FH_HINT && elem->nr &&
+	    !page_count(pfn_to_page(elem->pfns[0] / FH_PPP)))
+		fh_complain(hq->host, "pfn %x is free while hinting",
+			    elem->pfns[0]);
+	if (elem->in)
+		return;
+	if (!__kasan_check_read(elem->data, elem->bytes))
+		fh_complain(hq->host, "%s: freed while in flight (D19)",
+			    fh_queue_names[hq->nr]);
+	else if (fh_sum(elem) != elem->sum)
+		fh_complain(hq->host, "%s: changed while in flight (G13)",
+			    fh_queue_names[hq->nr]);
 }
 
 /* One buffer: its parts, and what they are on this queue */
@@ -364,6 +494,7 @@ static void fh_see(struct fh_queue *hq, struct fh_elem *elem)
 		i = fh_16(host, desc->next);
 	} while (++parts < size && flags & VRING_DESC_F_NEXT);
 
+	hq->widest = max(hq->widest, parts);
 	if (parts > 1 && hq->nr != FH_REPORT)
 		fh_complain(host, "%s: a chain of %u", fh_queue_names[hq->nr],
 			    parts);
@@ -375,6 +506,7 @@ static void fh_see(struct fh_queue *hq, struct fh_elem *elem)
 		fh_complain(host, "reportq: a readable buffer");
 	else if (hq->nr <= FH_DEFLATE)
 		fh_see_pfns(hq, elem);
+	elem->sum = fh_sum(elem);
 }
 
 static u64 fh_label(const struct fh_elem *elem)
@@ -389,8 +521,11 @@ static void fh_fetch(struct fh_queue *hq)
 	const struct vring *vring = hq->vring;
 	struct fh_elem *elem;
 
-	if (!hq->live)
+	if (!hq->live || host->lied & BIT(hq->nr))
 		return;
+	/* That a page is free may be news to a device that did not look. */
+	if (hq->nr >= FH_HINT)
+		fh_fetch(&host->queues[FH_DEFLATE]);
 	while (hq->last_avail != fh_16(host, READ_ONCE(vring->avail->idx))) {
 		virtio_rmb(true);
 		if (hq->fetched == vring->num) {
@@ -422,11 +557,14 @@ static void fh_fetch(struct fh_queue *hq)
 
 static void fh_use_pfns(struct fh_queue *hq, struct fh_elem *elem)
 {
-	enum fh_owner to = hq->nr == FH_INFLATE ? FH_OWNED : FH_GUEST;
+	bool inflate = hq->nr == FH_INFLATE;
+	enum fh_owner from = inflate ? FH_OFFERED : FH_RETURNING;
+	enum fh_owner to = inflate ? FH_OWNED : FH_GUEST;
 	unsigned int i;
 
 	for (i = 0; i < elem->nr; i++)
-		fh_done(hq->host, elem->pfns[i], to);
+		if (fh_owner_of(hq->host, elem->pfns[i]) == from)
+			fh_done(hq->host, elem->pfns[i], to);
 }
 
 static void fh_use_parts(struct fh_queue *hq, struct fh_elem *elem)
@@ -455,6 +593,7 @@ static void fh_use(struct fh_queue *hq, unsigned int i)
 {
 	struct fh_elem elem = hq->elems[i];
 
+	fh_check_elem(hq, &elem);
 	if (hq->nr <= FH_DEFLATE)
 		fh_use_pfns(hq, &elem);
 	else if (elem.in)
@@ -465,9 +604,12 @@ static void fh_use(struct fh_queue *hq, unsigned int i)
 		(hq->fetched - i) * sizeof(elem));
 	hq->elems[hq->fetched] = elem;
 	hq->nr_used++;
-	fh_push(hq, hq->policy.bad_id ? hq->vring->num + 5 : elem.head);
+	fh_push(hq, hq->policy.bad_id ? hq->vring->num + 5 :
+		hq->policy.stale_id ? hq->vring->num - 1 : elem.head);
 	if (hq->policy.duplicate)
 		fh_push(hq, elem.head);
+	if (hq->policy.bad_id || hq->policy.stale_id || hq->policy.duplicate)
+		hq->host->lied |= BIT(hq->nr);
 }
 
 /* Whether the driver wants to hear of what was used since @old */
@@ -558,6 +700,19 @@ void fh_irq(struct fh *host, enum fh_queue_nr q)
 	fh_raise(&host->queues[q]);
 }
 
+/* The driver's callback, with no regard to whether anything was used */
+void fh_callback(struct fh *host, enum fh_queue_nr q)
+{
+	struct virtqueue *vq;
+	unsigned long flags;
+
+	spin_lock_irqsave(&host->irq_lock, flags);
+	vq = host->queues[q].vq;
+	if (vq && vq->callback)
+		vq->callback(vq);
+	spin_unlock_irqrestore(&host->irq_lock, flags);
+}
+
 /* A new policy, which applies to what is in the ring at once. */
 void fh_policy(struct fh *host, enum fh_queue_nr q, struct fh_policy policy)
 {
@@ -579,6 +734,15 @@ unsigned int fh_fetched(struct fh *host, enum fh_queue_nr q)
 	return nr;
 }
 
+/* The next page from @pfn on that is not the guest's */
+static u32 fh_skip(struct fh *host, u32 pfn)
+{
+	const u8 *next = memchr_inv(host->owner + pfn, FH_GUEST,
+				    host->nr_pfns - pfn);
+
+	return next ? next - host->owner : host->nr_pfns;
+}
+
 /* Whether anybody wrote to a page that is not the guest's */
 void fh_check(struct fh *host)
 {
@@ -588,8 +752,13 @@ void fh_check(struct fh *host)
 	spin_lock_irqsave(&host->lock, flags);
 	fh_fetch(&host->queues[FH_INFLATE]);
 	for (pfn = 0; pfn < host->nr_pfns; pfn++) {
+		if (host->owner[pfn] == FH_GUEST) {
+			pfn = fh_skip(host, pfn) - 1;
+			continue;
+		}
 		if (!fh_watched(host, host->owner[pfn]) ||
-		    fh_holds(pfn, fh_expected(host, pfn, host->owner[pfn])))
+		    (fh_holds(pfn, fh_expected(host, pfn, host->owner[pfn])) &&
+		     !fh_is_free(host, pfn)))
 			continue;
 		/* It may have been announced meanwhile. */
 		fh_fetch(&host->queues[FH_DEFLATE]);
@@ -650,7 +819,8 @@ static bool fh_notify(struct virtqueue *vq)
 
 	hq->nr_notified++;
 	fh_event(host, FH_EV_NOTIFY, hq->nr, 0, 0);
-	if (host->gone)
+	fh_hook(host, FH_EV_NOTIFY, hq->nr);
+	if (host->gone || hq->policy.fail)
 		return false;
 	if (!(host->status & VIRTIO_CONFIG_S_DRIVER_OK))
 		fh_complain(host, "%s: notified before DRIVER_OK (G11)",
@@ -711,6 +881,25 @@ void fh_fail(struct fh *host)
 	fh_config_irq(host);
 }
 
+/* Pulled out by surprise: no more DMA, and the guest will see soon enough. */
+void fh_pull(struct fh *host)
+{
+	unsigned long flags;
+	unsigned int i;
+
+	spin_lock_irqsave(&host->lock, flags);
+	host->gone = true;
+	for (i = 0; i < FH_QUEUES; i++) {
+		host->queues[i].live = false;
+		host->queues[i].fetched = 0;
+	}
+	fh_forget_all(host);
+	host->hint_open = false;
+	host->hint_begun = 0;
+	host->lied = 0;
+	spin_unlock_irqrestore(&host->lock, flags);
+}
+
 /* B4, G8: fields that are there only with their feature */
 static void fh_check_access(struct fh *host, unsigned int offset,
 			    unsigned int len, bool write)
@@ -747,6 +936,7 @@ static void fh_get(struct virtio_device *vdev, unsigned int offset, void *buf,
 
 	fh_event(host, FH_EV_READ, 0, offset, len);
 	fh_check_access(host, offset, len, false);
+	fh_hook(host, FH_EV_READ, offset);
 	memset(buf, 0xff, len);
 	if (!host->gone && offset + len <= FH_CONFIG)
 		memcpy(buf, host->config + offset, len);
@@ -763,6 +953,7 @@ static void fh_set(struct virtio_device *vdev, unsigned int offset,
 	memcpy(host->config + offset, buf, len);
 	host->nr_writes[offset]++;
 	fh_event(host, FH_EV_WRITE, 0, offset, fh_field(host, offset));
+	fh_hook(host, FH_EV_WRITE, offset);
 }
 
 static u8 fh_get_status(struct virtio_device *vdev)
@@ -798,6 +989,30 @@ static void fh_set_status(struct virtio_device *vdev, u8 status)
 	spin_unlock_irqrestore(&host->lock, flags);
 	if (status & VIRTIO_CONFIG_S_DRIVER_OK)
 		fh_wake(host, NULL);
+	fh_hook(host, FH_EV_STATUS, status);
+}
+
+/* The device has these until now: nobody else may. */
+static void fh_check_reset(struct fh *host)
+{
+	unsigned int i, n;
+	u32 pfn;
+
+	for (i = 0; i < FH_QUEUES; i++)
+		for (n = 0; n < host->queues[i].fetched; n++)
+			fh_check_elem(&host->queues[i],
+				      &host->queues[i].elems[n]);
+	for (pfn = 0; pfn < host->nr_pfns && !fh_lied(host); pfn++) {
+		if (host->owner[pfn] != FH_OFFERED &&
+		    host->owner[pfn] != FH_OWNED)
+			continue;
+		/* It may have been announced, and nobody looked. */
+		if (fh_is_free(host, pfn))
+			fh_fetch(&host->queues[FH_DEFLATE]);
+		if (fh_is_free(host, pfn) && host->owner[pfn] != FH_RETURNING)
+			fh_complain(host, "pfn %x is free while %s", pfn,
+				    fh_owner_names[host->owner[pfn]]);
+	}
 }
 
 static void fh_reset(struct virtio_device *vdev)
@@ -806,12 +1021,15 @@ static void fh_reset(struct virtio_device *vdev)
 	unsigned long flags;
 	unsigned int i;
 
+	fh_hook(host, FH_EV_RESET, 0);
 	spin_lock_irqsave(&host->lock, flags);
+	fh_check_reset(host);
 	fh_event(host, FH_EV_RESET, 0, host->nr[FH_OWNED],
 		 host->nr[FH_OFFERED]);
 	host->status = 0;
 	host->hint_open = false;
 	host->hint_begun = 0;
+	host->lied = 0;
 	for (i = 0; i < FH_QUEUES; i++) {
 		host->queues[i].live = false;
 		host->queues[i].fetched = 0;
@@ -820,6 +1038,11 @@ static void fh_reset(struct virtio_device *vdev)
 	if (!host->reset_keeps)
 		memset(host->config, 0, 2 * sizeof(u32));
 	spin_unlock_irqrestore(&host->lock, flags);
+}
+
+static u32 fh_generation(struct virtio_device *vdev)
+{
+	return ++to_host(vdev)->generation;
 }
 
 static u64 fh_get_features(struct virtio_device *vdev)
@@ -936,6 +1159,7 @@ static int fh_find_vqs(struct virtio_device *vdev, unsigned int nr,
 	unsigned int i, index = 0;
 	int rc = 0;
 
+	fh_hook(host, FH_EV_FIND, nr);
 	for (i = 0; i < nr && !rc; i++) {
 		vqs[i] = NULL;
 		if (!names[i])
@@ -951,6 +1175,7 @@ static int fh_find_vqs(struct virtio_device *vdev, unsigned int nr,
 static const struct virtio_config_ops fh_ops = {
 	.get = fh_get,
 	.set = fh_set,
+	.generation = fh_generation,
 	.get_status = fh_get_status,
 	.set_status = fh_set_status,
 	.reset = fh_reset,
@@ -989,30 +1214,28 @@ static void fh_dev_release(struct device *dev)
 static int fh_alloc_queue(struct fh_queue *hq, unsigned int size,
 			  unsigned int max_pfns)
 {
-	unsigned int i;
+	unsigned int i, each = max(max_pfns, 64U);
 
 	hq->size = size;
-	hq->elems = kvcalloc(size + 1, sizeof(*hq->elems), GFP_KERNEL);
-	if (!hq->elems)
+	hq->elems = kvcalloc(size + 1, sizeof(*hq->elems),
+			     GFP_KERNEL | __GFP_NOWARN);
+	hq->pfns = kvcalloc((size + 1) * each, sizeof(u32),
+			    GFP_KERNEL | __GFP_NOWARN);
+	if (!hq->elems || !hq->pfns)
 		return -ENOMEM;
-	for (i = 0; i <= size; i++) {
-		hq->elems[i].pfns = kvcalloc(max(max_pfns, 64U), sizeof(u32),
-					     GFP_KERNEL);
-		if (!hq->elems[i].pfns)
-			return -ENOMEM;
-	}
+	for (i = 0; i <= size; i++)
+		hq->elems[i].pfns = hq->pfns + i * each;
 	return 0;
 }
 
 static void fh_free_queues(struct fh *host)
 {
 	struct fh_queue *hq;
-	unsigned int i;
 
 	for (hq = host->queues; hq < host->queues + FH_QUEUES; hq++) {
-		for (i = 0; hq->elems && i <= hq->size; i++)
-			kvfree(hq->elems[i].pfns);
+		kvfree(hq->pfns);
 		kvfree(hq->elems);
+		hq->pfns = NULL;
 		hq->elems = NULL;
 	}
 }
@@ -1088,6 +1311,19 @@ bool fh_bound(struct fh *host)
 	       host->status & VIRTIO_CONFIG_S_DRIVER_OK;
 }
 
+/* The driver lets go of the device, which stays; and comes back. */
+void fh_unbind(struct fh *host)
+{
+	device_release_driver(&host->dev->vdev.dev);
+}
+
+int fh_bind(struct fh *host)
+{
+	int rc = device_attach(&host->dev->vdev.dev);
+
+	return rc < 0 ? rc : 0;
+}
+
 void fh_unplug(struct fh *host)
 {
 	unsigned int i;
@@ -1131,12 +1367,13 @@ struct fh *fh_new(struct kunit *test, u64 features)
 	hrtimer_init(&host->timer, CLOCK_MONOTONIC, HRTIMER_MODE_REL_HARD);
 	host->timer.function = fh_timer;
 	host->owner = vzalloc(FH_PFNS);
+	host->shown = vzalloc(FH_PFNS / BITS_PER_BYTE);
 	host->events = vzalloc(FH_EVENTS * sizeof(*host->events));
 	host->wq = alloc_workqueue("fake_host", WQ_UNBOUND, 0);
 	/* No owner: the suites of a module may run before it has a kobject. */
 	snprintf(name, sizeof(name), "fake-host%d", atomic_inc_return(&number));
 	host->parent = __root_device_register(name, NULL);
-	if (!host->owner || !host->events || !host->wq ||
+	if (!host->owner || !host->shown || !host->events || !host->wq ||
 	    IS_ERR(host->parent)) {
 		fh_free(host);
 		return NULL;
@@ -1152,6 +1389,7 @@ void fh_free(struct fh *host)
 	if (host->wq)
 		destroy_workqueue(host->wq);
 	vfree(host->events);
+	vfree(host->shown);
 	vfree(host->owner);
 	kfree(host);
 }
@@ -1180,15 +1418,14 @@ int fh_suite_init(struct kunit *test)
 }
 
 /* Every test ends with a device pulled out in peace, and no complaint. */
-void fh_suite_exit(struct kunit *test)
+void fh_end(struct fh *host)
 {
-	struct fh *host = test->priv;
+	struct kunit *test = host->test;
 	unsigned int i;
 
-	if (!host)
-		return;
 	fh_check(host);
 	fh_unplug(host);
+	KUNIT_EXPECT_EQ_MSG(test, fh_lost(host), 0UL, "pages were lost");
 	for (i = 0; i < min_t(unsigned long, host->complaints, FH_COMPLAINTS);
 	     i++)
 		KUNIT_FAIL(test, "%s", host->complaint[i]);
@@ -1196,5 +1433,11 @@ void fh_suite_exit(struct kunit *test)
 		KUNIT_FAIL(test, "%lu complaints more",
 			   host->complaints - i);
 	fh_free(host);
+}
+
+void fh_suite_exit(struct kunit *test)
+{
+	if (test->priv)
+		fh_end(test->priv);
 	test->priv = NULL;
 }

@@ -21,6 +21,7 @@
 
 #define FH_PPP		((u32)(PAGE_SIZE >> VIRTIO_BALLOON_PFN_SHIFT))
 #define FH_MIB		256U			/* pages in a MiB */
+#define FH_PFNS		BIT(20)			/* of the ledger: 4 GiB */
 #define FH_BIT(name)	BIT_ULL(VIRTIO_BALLOON_F_##name)
 #define FH_ALL_FEATURES	(FH_BIT(MUST_TELL_HOST) | FH_BIT(STATS_VQ) | \
 			 FH_BIT(DEFLATE_ON_OOM) | FH_BIT(FREE_PAGE_HINT) | \
@@ -51,8 +52,10 @@ struct fh_policy {
 	bool mute;		/* raises no interrupt */
 	bool duplicate;		/* uses a buffer twice */
 	bool bad_id;		/* uses one that does not exist */
+	bool stale_id;		/* uses one that is not in flight */
 	bool scribble;		/* writes to memory that is only to be read */
 	unsigned int batch;	/* uses them only when it has so many */
+	bool fail;		/* cannot be notified */
 	unsigned int drop;	/* loses so many notifications, then none */
 	u32 used_len;
 };
@@ -99,6 +102,7 @@ struct fh_elem {
 	bool in;		/* device-writable */
 	u32 bytes;
 	u32 cmd;		/* hintq: a command, of 4 bytes */
+	u64 sum;		/* of @data, which must not change (G13) */
 	void *data;		/* the driver's memory, the first part of it */
 	unsigned int nr;	/* entries of @pfns */
 	u32 *pfns;		/* a copy, or pairs of first and number */
@@ -114,6 +118,7 @@ struct fh_queue {
 	u16 last_avail;
 	u16 used_idx;
 	struct fh_elem *elems;		/* @fetched of them, oldest first */
+	u32 *pfns;			/* theirs */
 	unsigned int fetched;
 	struct fh_policy policy;
 	u64 nr_notified;
@@ -123,6 +128,7 @@ struct fh_queue {
 	u64 nr_pages;			/* seen */
 	unsigned int most;		/* fetched at a time */
 	unsigned int least;		/* pages of the smallest part seen */
+	unsigned int widest;		/* parts of the longest buffer seen */
 };
 
 #define FH_EVENTS	8192
@@ -154,6 +160,16 @@ struct fh {
 	bool reset_keeps;		/* config; false: target and actual 0 */
 	bool gone;			/* pulled out: reads as ones */
 	bool keep_poison;		/* PAGE_POISON: reports are left alone */
+	bool hint_hides;		/* as QEMU: STOP while it takes an id */
+
+	/*
+	 * Hears of what the driver does, with no lock held: of READ, FIND, NOTIFY
+	 * and RESET before the host acts, of STATUS and WRITE after it. @arg: the
+	 * queue of NOTIFY, a of the others.
+	 */
+	void (*hook)(struct fh *host, enum fh_event_type type, u32 arg);
+	void *hook_data;
+	u32 generation;			/* another one each time it is read */
 
 	spinlock_t lock;		/* all below, rings and ledger */
 	spinlock_t irq_lock;		/* interrupts against del_vqs */
@@ -163,10 +179,12 @@ struct fh {
 	struct fh_queue queues[FH_QUEUES];
 	u8 *owner;			/* by pfn: enum fh_owner */
 	unsigned long nr_pfns;
+	unsigned long *shown;		/* by pfn: it was, once */
 	unsigned long nr[FH_OWNERS];	/* pages of each but the guest's */
 	u64 nr_writes[FH_CONFIG];	/* of the configuration, by offset */
 	u32 hint_begun;			/* the id that the driver sent last */
 	bool hint_open;			/* no STOP since */
+	unsigned long lied;		/* queues: it lost sight since then */
 	bool frozen_poison;		/* poison_val was read with DRIVER_OK */
 
 	spinlock_t event_lock;
@@ -186,11 +204,14 @@ void fh_free(struct fh *host);
 int fh_plug(struct fh *host);
 void fh_unplug(struct fh *host);
 bool fh_bound(struct fh *host);
+int fh_bind(struct fh *host);
+void fh_unbind(struct fh *host);
 
 /* The host's side of the configuration; each raises an interrupt. */
 void fh_target(struct fh *host, u32 pages);
 void fh_hint(struct fh *host, u32 id);
 void fh_fail(struct fh *host);
+void fh_pull(struct fh *host);
 void fh_config_irq(struct fh *host);
 u32 fh_field(struct fh *host, unsigned int offset);
 void fh_set_field(struct fh *host, unsigned int offset, u32 value);
@@ -203,6 +224,7 @@ void fh_set_field(struct fh *host, unsigned int offset, u32 value);
 void fh_run(struct fh *host);
 unsigned int fh_release(struct fh *host, enum fh_queue_nr q, unsigned int nr);
 void fh_irq(struct fh *host, enum fh_queue_nr q);
+void fh_callback(struct fh *host, enum fh_queue_nr q);
 void fh_policy(struct fh *host, enum fh_queue_nr q, struct fh_policy policy);
 unsigned int fh_fetched(struct fh *host, enum fh_queue_nr q);
 
@@ -210,11 +232,16 @@ unsigned int fh_fetched(struct fh *host, enum fh_queue_nr q);
 void fh_check(struct fh *host);
 void fh_complain(struct fh *host, const char *fmt, ...) __printf(2, 3);
 enum fh_owner fh_owner_of(struct fh *host, u32 pfn);
+bool fh_untouched(u32 pfn);
+bool fh_is_filled(u32 pfn, u32 fill);
+bool fh_watched(struct fh *host, enum fh_owner owner);
+unsigned long fh_lost(struct fh *host);
 unsigned long fh_count(struct fh *host, enum fh_owner owner);
 unsigned long fh_count_events(struct fh *host, enum fh_event_type type, int q,
 			      int a);
 long fh_find_event(struct fh *host, unsigned long from,
 		   enum fh_event_type type, int q, int a);
+const struct fh_event *fh_event_at(struct fh *host, unsigned long n);
 
 /* Until the balloon has that size and `actual` says so */
 bool fh_settles(struct fh *host, u32 pages);
@@ -229,6 +256,9 @@ bool fh_settles(struct fh *host, u32 pages);
 	__ok || !!(cond);						\
 })
 void fh_doze(void);
+
+/* Unplugs, lets the test fail for all complaints, frees. */
+void fh_end(struct fh *host);
 
 /* A host in test->priv for suites: .init and .exit of most */
 int fh_suite_init(struct kunit *test);

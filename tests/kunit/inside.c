@@ -22,6 +22,7 @@ struct inside inside(struct virtio_device *vdev)
 
 	return (struct inside){
 		.state = vb_states[READ_ONCE(vb->state)].name,
+		.num_pages = READ_ONCE(vb->num_pages),
 		.target = READ_ONCE(vb->target),
 		.offered = atomic_long_read(&vb->offered),
 		.held = atomic_long_read(&vb->held),
@@ -46,7 +47,19 @@ struct inside inside(struct virtio_device *vdev)
 		.broken = READ_ONCE(vb->broken),
 		.was_reset = READ_ONCE(vb->was_reset),
 		.wakeup = device_can_wakeup(&vdev->dev),
+		.buffers = vb->inflateq.nr_bufs + vb->deflateq.nr_bufs,
+		.pooled = vb->inflateq.nr_free + vb->deflateq.nr_free,
+		.in_flight = vb->inflateq.in_flight + vb->deflateq.in_flight,
 	};
+}
+
+long inside_lent(struct virtio_device *vdev)
+{
+	struct vb *vb = vdev->priv;
+
+	if (!vb->inflateq.vq || vb_is_broken(vb) || READ_ONCE(vb->was_reset))
+		return -1;
+	return atomic_long_read(&vb->offered) + atomic_long_read(&vb->held);
 }
 
 bool inside_is(struct virtio_device *vdev, const char *state)
@@ -68,6 +81,14 @@ unsigned long inside_oom(struct virtio_device *vdev)
 
 	vb->oom_nb.notifier_call(&vb->oom_nb, 0, &freed);
 	return freed;
+}
+
+void inside_later(struct virtio_device *vdev, unsigned long jiffies)
+{
+	struct vb *vb = vdev->priv;
+
+	vb->oom_last -= jiffies;
+	vb->hold_until -= jiffies;
 }
 
 unsigned long inside_shrink_count(struct virtio_device *vdev)

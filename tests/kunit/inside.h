@@ -13,6 +13,7 @@ struct virtio_device;
 /* A look at the counters; not atomic as a whole */
 struct inside {
 	const char *state;
+	u32 num_pages;			/* as read last */
 	unsigned long target;
 	long offered;
 	long held;
@@ -37,14 +38,22 @@ struct inside {
 	bool broken;
 	bool was_reset;
 	bool wakeup;
+	/* Of inflateq and deflateq together */
+	unsigned int buffers;
+	unsigned int pooled;
+	unsigned int in_flight;
 };
 
 struct inside inside(struct virtio_device *vdev);
+/* Pages offered or held; negative if the device is lost, or put to sleep. */
+long inside_lent(struct virtio_device *vdev);
 bool inside_is(struct virtio_device *vdev, const char *state);
 unsigned long inside_floor(struct virtio_device *vdev);
 
 /* As mm does when reclaim has failed; returns what came free. */
 unsigned long inside_oom(struct virtio_device *vdev);
+/* As if that many jiffies had passed since the last OOM */
+void inside_later(struct virtio_device *vdev, unsigned long jiffies);
 unsigned long inside_shrink_count(struct virtio_device *vdev);
 unsigned long inside_shrink(struct virtio_device *vdev, unsigned long nr);
 void inside_memory(struct virtio_device *vdev, unsigned long action);

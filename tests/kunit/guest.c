@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* See guest.h. */
+
+#include <linux/fs.h>
+#include <linux/kthread.h>
+#include <linux/slab.h>
+
+#include <compat/mm.h>
+
+#include "fake_host.h"
+#include "guest.h"
+#include "suites.h"
+
+#define PARAMETERS	"/sys/module/virtio_balloon/parameters/"
+
+struct fh *guest_plug(struct kunit *test, u64 features)
+{
+	struct fh *host = test->priv;
+	const unsigned int actual =
+		offsetof(struct virtio_balloon_config, actual);
+
+	host->features |= features;
+	KUNIT_ASSERT_EQ(test, fh_plug(host), 0);
+	KUNIT_ASSERT_TRUE(test, fh_bound(host));
+	KUNIT_ASSERT_TRUE(test, fh_until(host->nr_writes[actual]));
+	guest_sleep(HZ / 20);
+	return host;
+}
+
+void guest_sleep(unsigned long jiffies)
+{
+	schedule_timeout_uninterruptible(jiffies);
+}
+
+int guest_write(const char *path, const char *text)
+{
+	struct file *file = filp_open(path, O_WRONLY, 0);
+	loff_t pos = 0;
+	ssize_t rc;
+
+	if (IS_ERR(file))
+		return PTR_ERR(file);
+	rc = kernel_write(file, text, strlen(text), &pos);
+	filp_close(file, NULL);
+	return rc < 0 ? rc : 0;
+}
+
+int guest_set(const char *name, const char *value)
+{
+	char path[80];
+
+	snprintf(path, sizeof(path), PARAMETERS "%s", name);
+	return guest_write(path, value);
+}
+
+bool guest_has(const char *name, const char *value)
+{
+	char path[80], text[32] = "";
+	struct file *file;
+	loff_t pos = 0;
+
+	snprintf(path, sizeof(path), PARAMETERS "%s", name);
+	file = filp_open(path, O_RDONLY, 0);
+	if (IS_ERR(file))
+		return false;
+	kernel_read(file, text, sizeof(text) - 1, &pos);
+	filp_close(file, NULL);
+	return sysfs_streq(text, value);
+}
+
+void guest_reset(void)
+{
+	guest_set("floor", "-1");
+	guest_set("oom_pages", "0");
+	guest_set("hint_order", "-1");
+}
+
+static int guest_thread(void *data)
+{
+	struct guest_call *call = data;
+	unsigned long start = jiffies;
+
+	call->result = call->fn(call->arg);
+	call->took = jiffies - start;
+	kthread_complete_and_exit(&call->done, 0);
+}
+
+int guest_call(struct guest_call *call, unsigned long (*fn)(void *arg),
+	       void *arg)
+{
+	call->fn = fn;
+	call->arg = arg;
+	init_completion(&call->done);
+	return PTR_ERR_OR_ZERO(kthread_run(guest_thread, call, "guest_call"));
+}
+
+/* Waits for the end of it. */
+unsigned long guest_return(struct guest_call *call)
+{
+	wait_for_completion(&call->done);
+	return call->result;
+}
+
+unsigned long guest_hoard(struct list_head *pieces, unsigned int order,
+			  unsigned long max)
+{
+	struct page *page;
+	unsigned long nr;
+
+	for (nr = 0; nr < max; nr++) {
+		page = alloc_pages(__GFP_HIGHMEM | __GFP_MOVABLE |
+				   __GFP_NOWARN | __GFP_NOMEMALLOC, order);
+		if (!page)
+			break;
+		set_page_private(page, order);
+		list_add(&page->lru, pieces);
+	}
+	return nr;
+}
+
+void guest_unhoard(struct list_head *pieces)
+{
+	struct page *page, *next;
+
+	list_for_each_entry_safe(page, next, pieces, lru) {
+		unsigned int order = page_private(page);
+
+		set_page_private(page, 0);
+		__free_pages(page, order);
+	}
+	INIT_LIST_HEAD(pieces);
+}
+
+int guest_free_order(unsigned long pfn)
+{
+	unsigned int order;
+	struct page *head;
+
+	for (order = 0; order <= VB_MAX_ORDER; order++) {
+		head = pfn_to_page(pfn & ~((1UL << order) - 1));
+		if (PageBuddy(head) && page_private(head) >= order)
+			return page_private(head);
+	}
+	return -1;
+}
+
+long guest_free_pages(void)
+{
+	return global_zone_page_state(NR_FREE_PAGES);
+}
