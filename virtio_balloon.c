@@ -3514,4 +3514,5 @@ module_exit(vb_exit);
 
 MODULE_DESCRIPTION("Virtio memory balloon driver");
 MODULE_AUTHOR("The virtio-balloon authors");
+MODULE_VERSION("1.0");
 MODULE_LICENSE("GPL");

@@ -43,6 +43,7 @@
 #undef MODULE_DESCRIPTION
 #undef MODULE_AUTHOR
 #undef MODULE_LICENSE
+#undef MODULE_VERSION
 #undef pr_fmt
 
 /* Keep what they name from being unused. */
@@ -56,6 +57,7 @@
 #define MODULE_DESCRIPTION(desc)		struct copy_nothing
 #define MODULE_AUTHOR(name)			struct copy_nothing
 #define MODULE_LICENSE(name)			struct copy_nothing
+#define MODULE_VERSION(version)			struct copy_nothing
 
 #ifdef COPY_PAGE_SHIFT
 #undef PAGE_SHIFT
