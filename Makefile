@@ -5,17 +5,32 @@
 # make KDIR=/path/build   ... for a kernel build or header tree anywhere
 # make install            as root: install it above the kernel's own module
 # make uninstall          as root: the kernel's own module again
+# make dkms               as root: put the sources where DKMS finds them
+# make deb                the package virtio-balloon-dkms, in this folder
 #
+# make check              all that can be said of the sources without a boot
 # make test               scripts/test: the driver in guests under QEMU
 # make kunit              scripts/kunit: the driver in a kernel with all checks on
 # make fuzz SEED=N STEPS=N ... with a host that does as it likes
+#
+# DESTDIR is for packages: nothing outside of it is touched.
 
+VERSION = $(shell sed -n 's/^MODULE_VERSION("\(.*\)");/\1/p' virtio_balloon.c)
 KVER ?= $(shell uname -r)
 KDIR ?= /lib/modules/$(KVER)/build
 # The name that modules of that kernel go by; kernel.release may be another one.
 KREL = $(shell sed -n 's/.*UTS_RELEASE "\(.*\)".*/\1/p' \
 	$(KDIR)/include/generated/utsrelease.h)
-UPDATES = $(DESTDIR)/lib/modules/$(KREL)/updates/virtio_balloon.ko
+UPDATES = $(DESTDIR)/lib/modules/$(KREL)/updates
+SOURCES = virtio_balloon.c Kbuild Makefile dkms.conf \
+	scripts/refresh-initramfs $(shell find include -name '*.h')
+DKMS = $(DESTDIR)/usr/src/virtio-balloon-$(VERSION)
+
+# After modules have come or gone.
+define renew
+	depmod $(if $(DESTDIR),-b $(DESTDIR)) $(KREL)
+	$(if $(DESTDIR),,scripts/refresh-initramfs $(KREL))
+endef
 
 modules: headers
 	$(MAKE) -C $(KDIR) M=$(CURDIR) modules
@@ -27,21 +42,36 @@ headers:
 clean: headers
 	$(MAKE) -C $(KDIR) M=$(CURDIR) clean
 
-# Warnings of every level and sparse with its endian checks, on a fresh build.
-check: clean
-	$(MAKE) -C $(KDIR) M=$(CURDIR) W=1 C=2 CF="-D__CHECK_ENDIAN__" modules
+no-dkms: headers
+	@! ls $(UPDATES)/dkms/virtio_balloon.ko* >/dev/null 2>&1 || { \
+		echo "DKMS has installed a virtio_balloon for $(KREL):" \
+		"remove that first (apt-get remove virtio-balloon-dkms)" >&2; exit 1; }
 
 # depmod searches updates/ before kernel/: nothing is overwritten, nothing
 # needs a blacklist, and removing one file brings the stock module back.
-install: modules
-	install -D -m 644 virtio_balloon.ko $(UPDATES)
-	depmod $(if $(DESTDIR),-b $(DESTDIR)) $(KREL)
+install: no-dkms modules
+	install -D -m 644 virtio_balloon.ko $(UPDATES)/virtio_balloon.ko
+	$(renew)
 	@echo "installed for $(KREL); load it with: modprobe -r virtio_balloon; modprobe virtio_balloon"
 
 uninstall: headers
-	rm -f $(UPDATES)
-	depmod $(if $(DESTDIR),-b $(DESTDIR)) $(KREL)
+	rm -f $(UPDATES)/virtio_balloon.ko
+	@rmdir --ignore-fail-on-non-empty $(UPDATES) 2>/dev/null || true
+	$(renew)
 	@echo "the kernel's own module is in place again for $(KREL)"
+
+dkms:
+	for f in $(SOURCES); do \
+		install -D -m "$$(stat -c %a $$f)" $$f $(DKMS)/$$f || exit; \
+	done
+	sed -i 's/#MODULE_VERSION#/$(VERSION)/' $(DKMS)/dkms.conf
+	$(if $(DESTDIR),,@echo "now: dkms install virtio-balloon/$(VERSION)")
+
+deb:
+	scripts/deb
+
+check:
+	scripts/check
 
 test:
 	scripts/test
@@ -53,4 +83,5 @@ fuzz:
 	scripts/kunit --suite '*fuzz*' $(if $(SEED),--seed $(SEED)) \
 		$(if $(STEPS),--steps $(STEPS))
 
-.PHONY: modules headers clean check install uninstall test kunit fuzz
+.PHONY: modules headers no-dkms clean install uninstall dkms deb check test \
+	kunit fuzz
