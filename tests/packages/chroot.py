@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Debian systems to install packages in: cached, and never changed."""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+TOP = HERE.parent.parent
+MAKE = HERE / 'make-chroot'
+MOUNT = '''
+options="lowerdir=$1,upperdir=$2/upper,workdir=$2/work"
+mount -t overlay overlay -o "$options" "$2/root"
+mount -t proc proc "$2/root/proc"
+mount --rbind /dev "$2/root/dev"
+echo ready
+exec cat
+'''
+ENVIRONMENT = ('PATH=/usr/sbin:/usr/bin:/sbin:/bin', 'HOME=/root', 'LC_ALL=C',
+               'DEBIAN_FRONTEND=noninteractive')
+
+
+class Failed(Exception):
+    """A command failed."""
+
+
+def run(*command, what=None, **options):
+    """Run a command; what it prints on both channels."""
+    start = time.monotonic()
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, check=False, **options)
+    what = what or ' '.join(map(str, command))
+    print(f'{what}\n{done.stdout}[{time.monotonic() - start:.1f} s]')
+    if done.returncode:
+        raise Failed(f'status {done.returncode} of: {what}\n{done.stdout}')
+    return done.stdout
+
+
+def cache():
+    """The folder of all chroots; it exists."""
+    given = os.environ.get('XDG_CACHE_HOME', '')
+    home = pathlib.Path(given if given.startswith('/') else
+                        pathlib.Path.home() / '.cache')
+    path = home / 'virtio-balloon/chroots'
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def base(suite):
+    """The folder of a suite's system; made if it is not there."""
+    recipe = hashlib.sha256(MAKE.read_bytes()).hexdigest()[:8]
+    path = cache() / f'{suite}-{recipe}'
+    with open(cache() / f'.{suite}.lock', 'w', encoding='ascii') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            for old in cache().glob(f'{suite}-*'):
+                shutil.rmtree(old)
+            run(MAKE, suite, path)
+    return path
+
+
+class Chroot:
+    """A suite's system, of which nothing is left in the end."""
+
+    def __init__(self, suite, place, pid):
+        self.suite, self.place = suite, place
+        self._enter = ('nsenter', '--target', str(pid), '--mount', '--')
+        self.root = place / 'root'
+        self.base = base(suite)
+
+    def sh(self, command):
+        """Run shell commands as root; what they print on both channels."""
+        return run(*self._enter, 'chroot', self.root, 'env', '-i',
+                   *ENVIRONMENT, 'sh', '-ec', command,
+                   what=f'{self.suite}# {command}')
+
+    def put(self, path, to):
+        """Copy a file or a folder into it."""
+        target = self.place / 'upper' / to.lstrip('/')
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            shutil.copytree(path, target)
+        else:
+            shutil.copy(path, target)
+
+    def get(self, path, to):
+        """Copy a file out of it."""
+        run(*self._enter, 'cp', f'{self.root}{path}', to)
+
+    def glob(self, *patterns):
+        """Paths that match the shell's patterns."""
+        words = ' '.join(patterns)
+        return self.sh(f'for f in {words}; do '
+                       '[ ! -e "$f" ] || echo "$f"; done').split()
+
+
+@contextlib.contextmanager
+def chroot(suite):
+    """A system of that suite, to be changed at will; gone on leaving."""
+    lower = base(suite)
+    place = pathlib.Path(tempfile.mkdtemp(prefix='.run.', dir=cache()))
+    for name in ('upper', 'work', 'root'):
+        (place / name).mkdir()
+    # It ends when its input does: the mounts go with it, whatever happens.
+    holder = subprocess.Popen(
+        ['unshare', '--mount', '--propagation', 'private',
+         'sh', '-ec', MOUNT, 'sh', lower, place],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        if holder.stdout.readline() != 'ready\n':
+            raise Failed(f'could not mount {lower} with an overlay')
+        yield Chroot(suite, place, holder.pid)
+    finally:
+        holder.stdin.close()
+        holder.wait()
+        holder.stdout.close()
+        shutil.rmtree(place)

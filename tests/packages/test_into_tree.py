@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""scripts/into-tree: a kernel tree with the driver in it builds.
+
+Only drivers/virtio of it, as objects, for two architectures: the whole kernel
+would take minutes. The tree is made of hard links, so that it costs nothing,
+and whatever writes to a file instead of replacing it is found.
+"""
+
+import filecmp
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from chroot import TOP, cache, run
+
+INTO_TREE = TOP / 'scripts/into-tree'
+SOURCE = cache().parent / 'source/current'
+WRITTEN = ('drivers/virtio', 'include/uapi/linux/virtio_balloon.h',
+           'include/trace/events/virtio_balloon.h')
+OURS = re.compile(r'.*drivers/virtio/(?:virtio_balloon|compat|tests).*'
+                  r' warning: .*')
+FRAGMENT = '''
+CONFIG_64BIT=y
+CONFIG_MODULES=y
+CONFIG_SMP=y
+CONFIG_PCI=y
+CONFIG_VIRTIO_MENU=y
+CONFIG_VIRTIO_PCI=y
+CONFIG_VIRTIO_UML=y
+CONFIG_COMPACTION=y
+CONFIG_SYSFS=y
+CONFIG_DEBUG_FS=y
+CONFIG_FTRACE=y
+CONFIG_UNWINDER_FRAME_POINTER=y
+CONFIG_KUNIT=y
+CONFIG_VIRTIO_BALLOON=%s
+CONFIG_VIRTIO_BALLOON_KUNIT_TEST=%s
+'''
+
+pytestmark = [
+    pytest.mark.time_limit(600),
+    pytest.mark.skipif(not SOURCE.exists(), reason='no kernel source: '
+                       'scripts/prepare --uml fetches it'),
+]
+
+
+@pytest.fixture
+def tree():
+    """A kernel's source, beside the cache's own, as links cannot leave it."""
+    path = SOURCE.resolve().parent / f'.into-tree.{os.getpid()}'
+    subprocess.run(['cp', '-al', SOURCE.resolve(), path], check=True)
+    yield path
+    shutil.rmtree(path)
+
+
+def contents(top):
+    """Name and text of each file below what is written."""
+    files = (file for name in WRITTEN
+             for file in [top / name, *(top / name).rglob('*')])
+    return {file.relative_to(top): file.read_bytes()
+            for file in files if file.is_file()}
+
+
+def test_twice_is_once_and_nothing_else_changes(tree):
+    """A second run changes nothing, and no run the original's files."""
+    before = contents(SOURCE)
+    run(INTO_TREE, tree)
+    once = contents(tree)
+    run(INTO_TREE, tree)
+    assert contents(tree) == once
+    assert contents(SOURCE) == before
+    assert set(before) <= set(once)
+    assert filecmp.cmp(TOP / 'virtio_balloon.c',
+                       tree / 'drivers/virtio/virtio_balloon.c', False)
+    # What the driver no longer has goes, too.
+    (tree / 'drivers/virtio/compat/old.h').touch()
+    run(INTO_TREE, tree)
+    assert contents(tree) == once
+
+
+def test_the_patch_does_the_same(tree, tmp_path):
+    """--patch prints it, changes nothing, and is empty in the end."""
+    before = contents(tree)
+    patch = tmp_path / 'patch'
+    patch.write_text(run(INTO_TREE, '--patch', tree))
+    assert contents(tree) == before
+    run('git', 'apply', '--whitespace=error', patch, cwd=tree,
+        env={**os.environ, 'GIT_CEILING_DIRECTORIES': str(tree.parent)})
+    assert run(INTO_TREE, '--patch', tree) == ''
+
+
+@pytest.mark.parametrize('arch', ('x86_64', 'um'))
+def test_it_builds(tree, tmp_path, arch):
+    """As =y, as =m, and not at all; without a warning."""
+    run(INTO_TREE, tree)
+    folder = tmp_path / 'drivers/virtio'
+    for value in ('y', 'm', 'n'):
+        (tmp_path / 'fragment').write_text(FRAGMENT % (value, value))
+        make = ('make', '-C', tree, f'ARCH={arch}', f'O={tmp_path}', '-j2')
+        run(*make, f'KCONFIG_ALLCONFIG={tmp_path}/fragment', 'allnoconfig')
+        config = (tmp_path / '.config').read_text().splitlines()
+        for name in ('VIRTIO_BALLOON', 'VIRTIO_BALLOON_KUNIT_TEST'):
+            assert (f'CONFIG_{name}={value}' in config) == (value != 'n')
+        for name in ('virtio_balloon.o', 'tests/kunit/main.o'):
+            (folder / name).unlink(missing_ok=True)
+        log = run(*make, 'W=1', 'drivers/virtio/')
+        assert OURS.findall(log) == []
+        for name in ('virtio_balloon.o', 'tests/kunit/main.o'):
+            assert (folder / name).exists() == (value != 'n')
