@@ -53,17 +53,47 @@ def cache():
     return path
 
 
+@contextlib.contextmanager
+def locked(path, wait=True):
+    """Hold the lock; BlockingIOError if another has it, unless WAIT."""
+    with open(path, 'w', encoding='ascii') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield
+
+
 def base(suite):
     """The folder of a suite's system; made if it is not there."""
     recipe = hashlib.sha256(MAKE.read_bytes()).hexdigest()[:8]
     path = cache() / f'{suite}-{recipe}'
-    with open(cache() / f'.{suite}.lock', 'w', encoding='ascii') as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    making = cache() / f'.making-{suite}'
+    with locked(cache() / f'.{suite}.lock'):
         if not path.exists():
-            for old in cache().glob(f'{suite}-*'):
-                shutil.rmtree(old)
-            run(MAKE, suite, path)
+            for old in (*cache().glob(f'{suite}-*'), making):
+                shutil.rmtree(old, ignore_errors=True)
+            # What is mounted meanwhile goes, even if this is killed.
+            run('unshare', '--mount', '--propagation', 'private', '--',
+                MAKE, suite, making / 'root')
+            (making / 'root').rename(path)
+            making.rmdir()
     return path
+
+
+@contextlib.contextmanager
+def run_folder():
+    """A folder for one run. Those of runs that were killed are removed."""
+    with contextlib.ExitStack() as stack:
+        with locked(cache() / '.runs.lock'):
+            for old in cache().glob('.run.*'):
+                with contextlib.suppress(BlockingIOError):
+                    with locked(old / 'lock', wait=False):
+                        shutil.rmtree(old)
+            place = pathlib.Path(tempfile.mkdtemp(prefix='.run.',
+                                                  dir=cache()))
+            stack.enter_context(locked(place / 'lock'))
+        try:
+            yield place
+        finally:
+            shutil.rmtree(place)
 
 
 class Chroot:
@@ -105,20 +135,15 @@ class Chroot:
 def chroot(suite):
     """A system of that suite, to be changed at will; gone on leaving."""
     lower = base(suite)
-    place = pathlib.Path(tempfile.mkdtemp(prefix='.run.', dir=cache()))
-    for name in ('upper', 'work', 'root'):
-        (place / name).mkdir()
-    # It ends when its input does: the mounts go with it, whatever happens.
-    holder = subprocess.Popen(
-        ['unshare', '--mount', '--propagation', 'private',
-         'sh', '-ec', MOUNT, 'sh', lower, place],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    try:
-        if holder.stdout.readline() != 'ready\n':
-            raise Failed(f'could not mount {lower} with an overlay')
-        yield Chroot(suite, place, holder.pid)
-    finally:
-        holder.stdin.close()
-        holder.wait()
-        holder.stdout.close()
-        shutil.rmtree(place)
+    with run_folder() as place:
+        for name in ('upper', 'work', 'root'):
+            (place / name).mkdir()
+        # It ends when its input does: the mounts go with it, whatever happens.
+        with subprocess.Popen(
+                ['unshare', '--mount', '--propagation', 'private',
+                 'sh', '-ec', MOUNT, 'sh', lower, place],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                text=True) as holder:
+            if holder.stdout.readline() != 'ready\n':
+                raise Failed(f'could not mount {lower} with an overlay')
+            yield Chroot(suite, place, holder.pid)
