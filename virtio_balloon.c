@@ -20,7 +20,7 @@
  *
  * Pages move by whole buffer, and as runs: neighbours that were taken or found
  * together are handled by their first page, which links them (lru) and knows
- * how many they are (private). i -> ii is vb_offer(), ii -> iii vb_hold(),
+ * how many they are (index). i -> ii is vb_offer(), ii -> iii vb_hold(),
  * iii -> iv vb_return(), iv -> v vb_release().
  *
  * Blocks of free page hinting and reporting are never the balloon's: the driver
@@ -946,7 +946,12 @@ struct vb_block {
 
 static unsigned long vb_run_pages(struct page *run)
 {
-	return page_private(run);
+	return vb_page_index(run);
+}
+
+static void vb_set_run_pages(struct page *run, unsigned long nr)
+{
+	vb_page_index(run) = nr;
 }
 
 /* struct pages need not be neighbours where their pages are. */
@@ -958,7 +963,7 @@ static struct page *vb_nth(struct page *run, unsigned long n)
 static void vb_add_run(struct list_head *runs, struct page *run,
 		       unsigned long nr)
 {
-	set_page_private(run, nr);
+	vb_set_run_pages(run, nr);
 	list_add_tail(&run->lru, runs);
 }
 
@@ -971,7 +976,7 @@ static void vb_gather(struct list_head *pages, struct list_head *runs)
 	list_for_each_entry_safe(page, next, pages, lru) {
 		if (run && page_to_pfn(page) == page_to_pfn(run) + nr &&
 		    page_zone(page) == page_zone(run)) {
-			set_page_private(run, ++nr);
+			vb_set_run_pages(run, ++nr);
 			continue;
 		}
 		run = page;
@@ -994,6 +999,15 @@ static void vb_adjust_managed(struct vb *vb, struct list_head *runs, long sign)
 		return;
 	list_for_each_entry(run, runs, lru)
 		adjust_managed_page_count(run, sign * vb_run_pages(run));
+}
+
+/* Those that are in the balloon, but not on mm's list, which counts its own. */
+static void vb_account(struct list_head *runs, long sign)
+{
+	struct page *run;
+
+	list_for_each_entry(run, runs, lru)
+		vb_balloon_account(run, sign * vb_run_pages(run));
 }
 
 /*
@@ -1049,7 +1063,6 @@ static void vb_free_runs(struct list_head *runs)
 
 	list_for_each_entry_safe(run, next, runs, lru) {
 		nr = vb_run_pages(run);
-		set_page_private(run, 0);
 		vb_free_run(page_to_pfn(run), nr);
 	}
 	INIT_LIST_HEAD(runs);
@@ -1212,6 +1225,7 @@ static void vb_hold(struct vb *vb, struct vb_buf *buf)
 	trace_virtio_balloon_held(vb->vdev->index, vb_first_pfn(&buf->runs),
 				  nr);
 	vb_adjust_managed(vb, &buf->runs, -1);
+	vb_account(&buf->runs, 1);
 	atomic_long_add(nr, &vb->held);
 	spin_lock(&vb->runs_lock);
 	list_splice_init(&buf->runs, &vb->runs);
@@ -1235,7 +1249,7 @@ static unsigned int vb_take_runs(struct vb *vb, struct list_head *runs,
 		if (nr == vb_run_pages(run)) {
 			list_move_tail(&run->lru, runs);
 		} else {
-			set_page_private(run, vb_run_pages(run) - nr);
+			vb_set_run_pages(run, vb_run_pages(run) - nr);
 			vb_add_run(runs, vb_nth(run, vb_run_pages(run)), nr);
 		}
 	}
@@ -1268,7 +1282,7 @@ static void vb_enlist_run(struct vb *vb, struct page *run)
 	LIST_HEAD(pages);
 
 	vb_link(&pages, run);
-	set_page_private(run, 0);
+	vb_balloon_account(run, -(long)vb_run_pages(run));
 	balloon_page_list_enqueue(&vb->info, &pages);
 }
 
@@ -1419,6 +1433,7 @@ static unsigned int vb_unhold(struct vb *vb, struct list_head *runs,
 	LIST_HEAD(pages);
 
 	if (nr) {
+		vb_account(runs, -1);
 		count_vm_events(BALLOON_INFLATE, nr);
 		count_vm_events(BALLOON_DEFLATE, nr);
 	} else {
@@ -1441,7 +1456,8 @@ static void vb_unhold_failed(struct vb *vb, struct list_head *runs,
 
 	list_for_each_entry(run, runs, lru)
 		for (i = 0; i < vb_run_pages(run); i++)
-			vb_balloon_forget(vb_nth(run, i));
+			vb_balloon_unlist(vb_nth(run, i));
+	vb_account(runs, 1);
 	atomic_long_add(nr, &vb->held);
 	spin_lock(&vb->runs_lock);
 	list_splice(runs, &vb->runs);
@@ -2517,7 +2533,10 @@ static void vb_keep_spare(struct vb *vb, struct page *page)
 	spin_unlock_irqrestore(&vb->gate, flags);
 }
 
-/* held -> returning -> free for one isolated page. Does not sleep. */
+/*
+ * held -> returning -> free for one isolated page. Does not sleep. Return: what
+ * tells mm that the page has left, or -EAGAIN if it has not
+ */
 static int vb_return_isolated(struct vb *vb, struct page *page)
 {
 	struct vb_queue *q = &vb->deflateq;
@@ -2528,20 +2547,22 @@ static int vb_return_isolated(struct vb *vb, struct page *page)
 	if (!buf)
 		return -EAGAIN;
 	vb_buf_add(vb, buf, page, 1);
-	buf->moved = vb->must_tell ? page : NULL;
+	if (vb->must_tell) {
+		get_page(page);
+		buf->moved = page;
+	}
 	if (vb_submit(q, buf)) {
+		if (vb->must_tell)
+			put_page(page);
 		vb_buf_put(q, buf);
 		return -EAGAIN;
 	}
 	atomic_long_dec(&vb->held);
-	vb_balloon_remove(&vb->info, page);
 	if (!vb->oom)
 		adjust_managed_page_count(page, 1);
-	if (!vb->must_tell)
-		put_page(page);
 	vb_kick(q);
 	vb_publish_soon(vb);
-	return 0;
+	return vb_balloon_deflated(&vb->info, page);
 }
 
 /**
@@ -2557,7 +2578,8 @@ static int vb_return_isolated(struct vb *vb, struct page *page)
  * Context: process, both pages locked. Does not sleep, so that removal can wait
  * for us.
  *
- * Return: 0, or -EAGAIN if no buffer is free: the page stays where it is.
+ * Return: as vb_return_isolated(); -EAGAIN if no buffer is free: the page stays
+ * where it is.
  */
 static int vb_migrate(struct balloon_dev_info *info, struct page *newpage,
 		      struct page *page, enum migrate_mode mode)
@@ -2568,7 +2590,7 @@ static int vb_migrate(struct balloon_dev_info *info, struct page *newpage,
 	rcu_read_lock();
 	if (READ_ONCE(vb->phase) == VB_RUNNING && !vb_is_broken(vb))
 		rc = vb_return_isolated(vb, page);
-	if (!rc) {
+	if (rc != -EAGAIN) {
 		trace_virtio_balloon_migrate(vb->vdev->index,
 					     page_to_pfn(page), 1);
 		atomic_long_inc(&vb->migrated);
@@ -2689,6 +2711,8 @@ static void vb_report_callback(struct virtqueue *vq)
  */
 static void vb_report_apply(struct vb *vb)
 {
+	unsigned int order = vb_report_order.value ?: VB_BLOCK_ORDER;
+	unsigned int ring = virtqueue_get_vring_size(vb->reportq.vq);
 	bool on = vb_report_on.value;
 
 	if (on == vb->reporting)
@@ -2699,8 +2723,8 @@ static void vb_report_apply(struct vb *vb)
 		return;
 	}
 	vb->reporter.report = vb_report;
-	vb->reporter.order = vb_report_order.value ?: VB_BLOCK_ORDER;
-	vb->report_error = vb_page_reporting_register(&vb->reporter);
+	vb->report_error = vb_page_reporting_register(&vb->reporter, order,
+						      ring);
 	WRITE_ONCE(vb->reporting, !vb->report_error);
 	if (vb->report_error)
 		dev_warn(&vb->vdev->dev, "no free page reporting: %s (%d)\n",
@@ -3262,6 +3286,7 @@ static void vb_free(struct vb *vb)
 		destroy_workqueue(vb->stats_wq);
 	if (vb->wq)
 		destroy_workqueue(vb->wq);
+	vb_balloon_exit(&vb->info);
 	kfree(vb->stats);
 	kfree(vb->events);
 	kfree(vb);
@@ -3272,6 +3297,7 @@ static struct vb *vb_new(struct virtio_device *vdev)
 {
 	const unsigned int flags = WQ_UNBOUND | WQ_FREEZABLE | WQ_MEM_RECLAIM;
 	struct vb *vb = kzalloc(sizeof(*vb), GFP_KERNEL);
+	int rc;
 
 	if (!vb)
 		return NULL;
@@ -3294,7 +3320,7 @@ static struct vb *vb_new(struct virtio_device *vdev)
 	INIT_DELAYED_WORK(&vb->enlist, vb_enlist_work);
 	INIT_DELAYED_WORK(&vb->hint, vb_hint_work);
 	INIT_DELAYED_WORK(&vb->stats_work, vb_stats_work);
-	balloon_devinfo_init(&vb->info);
+	rc = vb_balloon_init(&vb->info);
 #ifdef VB_MIGRATION
 	vb->info.migratepage = vb_migrate;
 #endif
@@ -3305,7 +3331,7 @@ static struct vb *vb_new(struct virtio_device *vdev)
 			    GFP_KERNEL);
 	vb->events = kcalloc(NR_VM_EVENT_ITEMS, sizeof(*vb->events),
 			     GFP_KERNEL);
-	if (!vb->wq || !vb->stats_wq || !vb->stats || !vb->events) {
+	if (rc || !vb->wq || !vb->stats_wq || !vb->stats || !vb->events) {
 		vb_free(vb);
 		return NULL;
 	}

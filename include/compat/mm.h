@@ -19,6 +19,16 @@
 #endif
 
 /*
+ * A word of struct page that is the owner's alone: mm looks at ->private of
+ * pages that were on the balloon's list once. Its name there was ->index.
+ */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(5, 16, 0)
+#define vb_page_index(page)	(((struct folio *)(page))->index)
+#else
+#define vb_page_index(page)	((page)->index)
+#endif
+
+/*
  * Pages scanned and reclaimed since boot. 7.1 moved them from the vm events to
  * the node statistics, and khugepaged has its own since 6.3; all are enum
  * constants. @events: what all_vm_events() filled.
@@ -44,7 +54,11 @@
  */
 static inline bool vb_free_pages_hold(u32 *fill)
 {
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(5, 11, 0)
 	bool poisoned = page_poisoning_enabled_static();
+#else
+	bool poisoned = page_poisoning_enabled();
+#endif
 
 	memset(fill, poisoned ? PAGE_POISON : 0, sizeof(*fill));
 	return poisoned || want_init_on_free();

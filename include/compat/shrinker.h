@@ -44,6 +44,13 @@ static inline void vb_shrinker_unregister(struct shrinker *s)
 
 #else
 
+/* Names came with 6.0. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 0, 0)
+#define vb_register_shrinker(s, name)	register_shrinker(s, "%s", name)
+#else
+#define vb_register_shrinker(s, name)	register_shrinker(s)
+#endif
+
 struct vb_shrinker {
 	struct shrinker shrinker;
 	void *private;
@@ -68,7 +75,7 @@ vb_shrinker_register(const char *name, vb_shrinker_fn *count,
 	vs->shrinker.batch = batch;
 	vs->shrinker.seeks = DEFAULT_SEEKS;
 	vs->private = private;
-	rc = register_shrinker(&vs->shrinker, "%s", name);
+	rc = vb_register_shrinker(&vs->shrinker, name);
 	if (rc) {
 		kfree(vs);
 		return ERR_PTR(rc);

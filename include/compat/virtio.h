@@ -31,4 +31,9 @@ static inline int vb_find_vqs(struct virtio_device *vdev, unsigned int nr,
 #endif
 }
 
+/* A function of that name since 5.17 */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(5, 17, 0)
+#define virtio_reset_device(vdev)	((vdev)->config->reset(vdev))
+#endif
+
 #endif /* COMPAT_VIRTIO_H */

@@ -11,7 +11,7 @@ static unsigned long inside_runs(struct vb *vb)
 
 	spin_lock(&vb->runs_lock);
 	list_for_each_entry(run, &vb->runs, lru)
-		nr += page_private(run);
+		nr += vb_run_pages(run);
 	spin_unlock(&vb->runs_lock);
 	return nr;
 }
