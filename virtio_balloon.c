@@ -51,8 +51,10 @@
  *   memory notifier    offlining: readies held pages for migration, frees
  *                      hinted blocks; waits for nothing
  *   PM notifier        hibernation: has sizing empty the balloon, waits bounded
- *   freeze, remove     all pages back, announced, then a reset; waits bounded
- *                      for the host, and for mm's hands off isolated pages
+ *   reboot notifier    ends all works and resets the device; pages stay
+ *   freeze, remove     (and before the user resets the function) all pages back,
+ *                      announced, then a reset; waits bounded for the host,
+ *                      and for mm's hands off isolated pages
  *
  * Locking
  *
@@ -87,6 +89,7 @@
 #include <linux/pagemap.h>
 #include <linux/poison.h>
 #include <linux/ratelimit.h>
+#include <linux/reboot.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/suspend.h>
@@ -422,6 +425,7 @@ struct vb {
 	atomic_long_t migrated;		/* pages, ever */
 	bool eager;			/* memory is going offline */
 
+	struct notifier_block reboot_nb;
 	struct notifier_block pm_nb;
 	bool hibernating;		/* the image needs all memory */
 
@@ -2325,12 +2329,14 @@ static long vb_regained(struct vb *vb)
 
 /*
  * The device failed, and nobody noticed yet: sizing takes the pages back, and
- * the hint work its blocks. Return: how many came free
+ * the hint work its blocks, unless the driver stops. Return: how many came free
  */
 static unsigned long vb_oom_reclaim(struct vb *vb)
 {
 	long before = vb_regained(vb);
 
+	if (READ_ONCE(vb->phase) != VB_RUNNING)
+		return 0;
 	vb_queue_sizing(vb, 0);
 	wait_event_timeout(vb->deflateq.wait, !atomic_long_read(&vb->held) &&
 			   !atomic_long_read(&vb->hinting) &&
@@ -3396,6 +3402,23 @@ static int vb_pm_notify(struct notifier_block *nb, unsigned long action,
 	return NOTIFY_OK;
 }
 
+/*
+ * The machine goes down, or another kernel starts: nothing may be under way when
+ * the device is reset, and nothing may take what is the next kernel's memory.
+ * The pages stay where they are. A notifier, as some kernels reset devices
+ * without asking their drivers, and some do not reset them.
+ */
+static int vb_reboot_notify(struct notifier_block *nb, unsigned long action,
+			    void *unused)
+{
+	struct vb *vb = container_of(nb, struct vb, reboot_nb);
+
+	vb_stop(vb);
+	if (vb->inflateq.vq)
+		vb_reset(vb);
+	return NOTIFY_OK;
+}
+
 static int vb_probe(struct virtio_device *vdev)
 {
 	struct vb *vb;
@@ -3426,7 +3449,9 @@ static int vb_probe(struct virtio_device *vdev)
 	device_set_wakeup_capable(&vdev->dev, true);
 	vb_start(vb);
 	vb->pm_nb.notifier_call = vb_pm_notify;
-	register_pm_notifier(&vb->pm_nb);	/* cannot fail */
+	vb->reboot_nb.notifier_call = vb_reboot_notify;
+	register_pm_notifier(&vb->pm_nb);	/* these cannot fail */
+	register_reboot_notifier(&vb->reboot_nb);
 	return 0;
 
 del_queues:
@@ -3441,6 +3466,7 @@ static void vb_remove(struct virtio_device *vdev)
 {
 	struct vb *vb = vdev->priv;
 
+	unregister_reboot_notifier(&vb->reboot_nb);
 	unregister_pm_notifier(&vb->pm_nb);
 	debugfs_remove_recursive(vb->debugfs);
 	vb_pressure_stop(vb);
@@ -3449,9 +3475,11 @@ static void vb_remove(struct virtio_device *vdev)
 	vb_free(vb);
 }
 
-#ifdef CONFIG_PM_SLEEP
-/* Hibernation and S3 power the device off: the pages come back first. */
-static int vb_freeze(struct virtio_device *vdev)
+/*
+ * Hibernation and S3 power the device off, and the user may reset its function:
+ * the pages come back first.
+ */
+static int __maybe_unused vb_freeze(struct virtio_device *vdev)
 {
 	struct vb *vb = vdev->priv;
 
@@ -3461,7 +3489,7 @@ static int vb_freeze(struct virtio_device *vdev)
 }
 
 /* Inflates to the host's wish again. */
-static int vb_restore(struct virtio_device *vdev)
+static int __maybe_unused vb_restore(struct virtio_device *vdev)
 {
 	struct vb *vb = vdev->priv;
 	int rc;
@@ -3482,7 +3510,6 @@ del_queues:
 	vb_del_queues(vb);
 	return rc;
 }
-#endif
 
 static const struct virtio_device_id vb_ids[] = {
 	{ VIRTIO_ID_BALLOON, VIRTIO_DEV_ANY_ID },
@@ -3513,10 +3540,8 @@ static struct virtio_driver vb_driver = {
 	.probe = vb_probe,
 	.remove = vb_remove,
 	.config_changed = vb_config_changed,
-#ifdef CONFIG_PM_SLEEP
-	.freeze = vb_freeze,
-	.restore = vb_restore,
-#endif
+	VB_SLEEP_OPS(vb_freeze, vb_restore)
+	VB_RESET_OPS(vb_freeze, vb_restore)
 };
 
 static int __init vb_init(void)

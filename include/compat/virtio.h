@@ -36,4 +36,20 @@ static inline int vb_find_vqs(struct virtio_device *vdev, unsigned int nr,
 #define virtio_reset_device(vdev)	((vdev)->config->reset(vdev))
 #endif
 
+/*
+ * Members of struct virtio_driver: those for a reset of the function by the
+ * user came with 6.16, the others were there with CONFIG_PM only.
+ */
+#ifdef CONFIG_PM_SLEEP
+#define VB_SLEEP_OPS(sleep, wake)	.freeze = sleep, .restore = wake,
+#else
+#define VB_SLEEP_OPS(sleep, wake)
+#endif
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 16, 0)
+#define VB_RESET_OPS(before, after)	.reset_prepare = before, \
+					.reset_done = after,
+#else
+#define VB_RESET_OPS(before, after)
+#endif
+
 #endif /* COMPAT_VIRTIO_H */

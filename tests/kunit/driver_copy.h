@@ -19,6 +19,7 @@
 #include <linux/pagemap.h>
 #include <linux/poison.h>
 #include <linux/ratelimit.h>
+#include <linux/reboot.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/suspend.h>
