@@ -10,6 +10,7 @@
 #
 # make check              all that can be said of the sources without a boot
 # make test               scripts/test: the driver in guests under QEMU
+# make matrix             build it for every supported kernel and boot each
 # make kunit              scripts/kunit: the driver in a kernel with all checks on
 # make fuzz SEED=N STEPS=N ... with a host that does as it likes
 #
@@ -83,5 +84,8 @@ fuzz:
 	scripts/kunit --suite '*fuzz*' $(if $(SEED),--seed $(SEED)) \
 		$(if $(STEPS),--steps $(STEPS))
 
+matrix:
+	scripts/kernels --test
+
 .PHONY: modules headers no-dkms clean install uninstall dkms deb check test \
-	kunit fuzz
+	kunit fuzz matrix

@@ -1,0 +1,477 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-only
+"""Build and test the driver for every kernel series that it supports.
+
+Which kernels there are, is looked up in Debian's suites each day. They are
+unpacked in a cache folder; nothing is installed.
+"""
+
+import argparse
+import concurrent.futures
+import contextlib
+import dataclasses
+import fcntl
+import functools
+import os
+import pathlib
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+TOP = pathlib.Path(__file__).resolve().parent.parent
+SERIES = ('5.10', '6.1', '6.12', '7.2', '7.3')
+# The oldest, that of Debian 12, the newest: what --ci boots.
+BOOTED_BY_CI = ('5.10', '6.1', '7.3')
+# Debian suites that have them; libraries for the tools of the newest, too.
+SUITES = ('bookworm', 'trixie', 'trixie-backports')
+SECURITY_SUITES = ('bullseye-security', 'bookworm-security')
+
+DAY = 24 * 60 * 60
+# Of a kernel's modules; no guest of the tests has such hardware.
+UNUSED = ('sound', 'net', 'drivers/gpu', 'drivers/net', 'drivers/media',
+          'drivers/infiniband', 'drivers/staging', 'drivers/usb',
+          'drivers/iio', 'drivers/scsi', 'drivers/hwmon', 'drivers/input')
+
+# Debian's newer kernels are made by newer compilers, and may ask for what the
+# compiler here does not know. The modules' BTF needs a newer pahole, and
+# nothing here reads it.
+MAKE = ('W=1', 'CC=gcc', 'CONFIG_CC_HAS_MIN_FUNCTION_ALIGNMENT=',
+        'CONFIG_DEBUG_INFO_BTF_MODULES=', 'modules')
+# That compiler and pahole are not those of the kernel is no warning here.
+WARNING = re.compile(r'(?!warning: (?:the compiler|pahole) ).*\bwarning:',
+                     re.I)
+
+WRAPPER = """\
+#!/bin/sh
+exec {lib}/ld-linux-x86-64.so.2 --library-path {lib} --argv0 "$0" {tool} "$@"
+"""
+
+
+class KernelsError(Exception):
+    """Something that the user has to know; no traceback."""
+
+
+def say(text):
+    """Tell what takes so long."""
+    print(f'kernels: {text}', file=sys.stderr, flush=True)
+
+
+def run(*command, **options):
+    """Output of a command, which must not fail."""
+    done = subprocess.run([*map(str, command)], text=True, check=False,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          **options)
+    if done.returncode:
+        sys.stderr.write(done.stdout)
+        raise KernelsError(f'failed: {shlex.join(map(str, command))}')
+    return done.stdout
+
+
+def cache_folder():
+    """As in scripts/prepare; a relative path is to be ignored."""
+    base = os.environ.get('XDG_CACHE_HOME', '')
+    if not base.startswith('/'):
+        base = pathlib.Path.home() / '.cache'
+    return pathlib.Path(base) / 'virtio-balloon'
+
+
+CACHE = cache_folder()
+MATRIX = CACHE / 'matrix'
+
+
+# What Debian has
+
+class Apt:
+    """Debian's suites, with lists and a state of our own."""
+
+    def __init__(self):
+        self.dir = MATRIX / 'apt'
+        self.options = [
+            '-o', 'APT::Sandbox::User=root',
+            '-o', f'Dir::Etc::SourceList={self.dir}/sources.list',
+            '-o', 'Dir::Etc::SourceParts=/dev/null',
+            '-o', 'Dir::Etc::Preferences=/dev/null',
+            '-o', 'Dir::Etc::PreferencesParts=/dev/null',
+            '-o', f'Dir::State={self.dir}/state',
+            '-o', f'Dir::State::Status={self.dir}/status',
+            '-o', f'Dir::Cache={self.dir}/cache',
+            '-o', 'Acquire::Languages=none']
+
+    def sources(self):
+        """Lines for all suites, from the mirrors that the machine uses."""
+        targets = run('apt-get', 'indextargets', 'Created-By: Packages',
+                      '--format', '$(ORIGIN)|$(CODENAME)|$(REPO_URI)')
+        mirrors = {}
+        for line in targets.splitlines():
+            origin, codename, uri = line.split('|')
+            if origin == 'Debian':
+                mirrors.setdefault(codename.endswith('-security'), uri)
+        options = 'arch=amd64'
+        keys = '/usr/share/keyrings/debian-archive-keyring.gpg'
+        if os.path.exists(keys):
+            options += f' signed-by={keys}'
+        return [f'deb [{options}] {mirrors[security]} {suite} main\n'
+                for security, suites in ((False, SUITES),
+                                         (True, SECURITY_SUITES))
+                for suite in suites if security in mirrors]
+
+    def update(self, force=False):
+        """Refresh the lists, if they are of yesterday; whether that was so."""
+        stamp = self.dir / 'updated'
+        sources = ''.join(self.sources())
+        with contextlib.suppress(FileNotFoundError):
+            if not force and stamp.read_text() == sources and \
+                    time.time() - stamp.stat().st_mtime < DAY:
+                return False
+        say('refreshing the package lists')
+        self.__dict__.pop('names', None)
+        for name in ('state/lists/partial', 'cache/archives/partial'):
+            (self.dir / name).mkdir(parents=True, exist_ok=True)
+        (self.dir / 'sources.list').write_text(sources)
+        (self.dir / 'status').touch()
+        # A suite that is gone costs its kernels, not those of the others.
+        done = subprocess.run(['apt-get', '-q', *self.options, 'update'],
+                              text=True, check=False, stderr=subprocess.PIPE,
+                              stdout=subprocess.DEVNULL)
+        sys.stderr.write(done.stderr)
+        stamp.write_text(sources)
+        if done.returncode:
+            stamp.unlink()
+        return True
+
+    @functools.cached_property
+    def names(self):
+        """Names of all kernel packages."""
+        return set(run('apt-cache', *self.options, 'pkgnames',
+                       'linux-').split())
+
+    def depends(self, package, *options):
+        """Names of what a package needs, directly or (--recurse) not."""
+        lines = run('apt-cache', *self.options, 'depends', '--important',
+                    *options, package).splitlines()
+        return [line.split()[-1] for line in lines
+                if re.match(r' *\|?Depends: [^<]', line)]
+
+    def unpack(self, packages, folder):
+        """Fetch packages and unpack them. No script of them runs."""
+        with tempfile.TemporaryDirectory(dir=MATRIX, prefix='.tmp.') as debs:
+            run('apt-get', '-q', *self.options, 'download', *packages,
+                cwd=debs)
+            for deb in sorted(pathlib.Path(debs).iterdir()):
+                run('dpkg', '-x', deb, folder)
+
+
+APT = Apt()
+
+
+def newest_release(series):
+    """The newest release of a series that has headers and an image."""
+    pattern = re.compile(rf'linux-headers-({re.escape(series)}[.-]'
+                         r'(?!\S*-(?:rt|cloud)-)\S+-amd64)')
+    found = [match[1] for match in map(pattern.fullmatch, APT.names) if match]
+    found = [release for release in found if image_packages(release)]
+    if not found:
+        raise KernelsError(f'Debian has no kernel {series} now')
+    return max(found, key=functools.cmp_to_key(compare_versions))
+
+
+def compare_versions(one, other):
+    """As dpkg does: negative, 0 or positive."""
+    def is_true(relation):
+        return not subprocess.run(['dpkg', '--compare-versions', one,
+                                   relation, other], check=False).returncode
+    return is_true('gt') - is_true('lt')
+
+
+def image_packages(release):
+    """Names of the packages with the kernel and its modules, or ()."""
+    for names in ((f'linux-binary-{release}', f'linux-modules-{release}',
+                   f'linux-base-{release}'), (f'linux-image-{release}',)):
+        if APT.names.issuperset(names):
+            return names
+    return ()
+
+
+# Unpacked kernels
+
+@dataclasses.dataclass(frozen=True)
+class Kernel:
+    """An unpacked kernel, and the driver that is built for it."""
+
+    series: str
+    release: str
+
+    @property
+    def dir(self):
+        """Where it is, or will be: scripts/prepare may have it."""
+        shared = CACHE / 'kernels' / self.release
+        return shared if shared.is_dir() else MATRIX / self.release
+
+    @property
+    def build_dir(self):
+        """For the driver."""
+        return MATRIX / 'build' / self.release
+
+    @property
+    def module(self):
+        """The driver."""
+        return self.build_dir / 'virtio_balloon.ko'
+
+    def environment(self):
+        """What tests/guest needs to know, as scripts/prepare --env has it."""
+        modules = self.dir / 'lib/modules' / self.release
+        stock = [*modules.glob('kernel/drivers/virtio/virtio_balloon.ko*')]
+        return {'VB_CACHE': self.build_dir, 'VB_KREL': self.release,
+                'VB_VMLINUZ': self.dir / 'vmlinuz',
+                'VB_KDIR': self.dir / 'build', 'VB_MODDIR': modules,
+                'VB_MODULE': self.module,
+                'VB_STOCK': stock[0] if stock else '', 'VB_QEMU_NEW': ''}
+
+    def fetch(self):
+        """Make it whole, or not at all."""
+        if self.dir.is_dir():
+            return
+        headers = f'linux-headers-{self.release}'
+        more = [name for name in APT.depends(headers)
+                if re.match('linux-(headers|kbuild)-', name)]
+        say(f'{self.series}: fetching {self.release}')
+        with tempfile.TemporaryDirectory(dir=MATRIX, prefix='.tmp.') as new:
+            new = pathlib.Path(new) / 'kernel'
+            APT.unpack([*image_packages(self.release), headers, *more], new)
+            self._arrange(new)
+            self._wrap_tools(new, [name for name in more if 'kbuild' in name])
+            new.rename(self.dir)
+
+    def _arrange(self, new):
+        """The same places in all; headers name each other by full path."""
+        modules = new / 'lib/modules'
+        if not modules.is_dir():
+            modules.parent.mkdir(exist_ok=True)
+            (new / 'usr/lib/modules').rename(modules)
+        modules /= self.release
+        image = [*new.glob('boot/vmlinuz-*'), *modules.glob('vmlinuz*')]
+        image[0].rename(new / 'vmlinuz')
+        for name in UNUSED:
+            shutil.rmtree(modules / 'kernel' / name, ignore_errors=True)
+        for name in ('boot', 'usr/share'):
+            shutil.rmtree(new / name, ignore_errors=True)
+        headers = f'usr/src/linux-headers-{self.release}'
+        makefile = new / headers / 'Makefile'
+        makefile.write_text(makefile.read_text().replace(
+            '/usr/src/', f'{self.dir}/usr/src/'))
+        (new / 'build').symlink_to(headers)
+        run('depmod', '-b', new, self.release)
+
+    def _wrap_tools(self, new, packages):
+        """Let tools that are too new for this machine have a newer libc."""
+        lib = self.dir / 'tools'
+        tools = [path for path in (new / 'usr/lib').glob('linux-kbuild-*/**/*')
+                 if path.is_file() and not path.is_symlink()
+                 and path.read_bytes()[:4] == b'\x7fELF'
+                 and is_too_new(path)]
+        if not tools:
+            return
+        names = {name for package in packages
+                 for name in APT.depends(package, '--recurse')
+                 if re.match(r'lib|zlib', name)}
+        APT.unpack(sorted(names), new / 'tools.deb')
+        (new / 'tools').mkdir()
+        for path in (new / 'tools.deb').glob('**/x86_64-linux-gnu/*.so*'):
+            if not (new / 'tools' / path.name).exists():
+                shutil.copy(path, new / 'tools')
+        shutil.rmtree(new / 'tools.deb')
+        for tool in tools:
+            elf = tool.with_name(tool.name + '.elf')
+            tool.rename(elf)
+            tool.write_text(WRAPPER.format(
+                lib=lib, tool=self.dir / elf.relative_to(new)))
+            tool.chmod(0o755)
+
+    def build(self):
+        """Build the driver; its warnings, or None if it did not build."""
+        shutil.rmtree(self.build_dir, ignore_errors=True)
+        self.build_dir.mkdir(parents=True)
+        for name in ('virtio_balloon.c', 'Kbuild', 'Makefile'):
+            shutil.copy(TOP / name, self.build_dir)
+        shutil.copytree(TOP / 'include', self.build_dir / 'include')
+        done = subprocess.run(
+            ['make', '-C', self.dir / 'build', f'M={self.build_dir}', *MAKE],
+            text=True, check=False, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, env={**os.environ, 'LC_ALL': 'C'})
+        log = self.build_dir / 'build.log'
+        log.write_text(done.stdout)
+        warnings = [*filter(WARNING.match, done.stdout.splitlines())]
+        if done.returncode or not self.module.exists():
+            say(f'{self.series}: the driver was not built, see {log}')
+            return None
+        for line in warnings:
+            say(f'{self.series}: {line}')
+        return warnings
+
+    def test(self, *arguments):
+        """Run the core tests in guests: (passed, failed)."""
+        log, counts = self.build_dir / 'test.log', self.build_dir / 'counts'
+        say(f'{self.series}: testing, see {log}')
+        environment = {name: str(value)
+                       for name, value in self.environment().items()}
+        with log.open('w') as out:
+            subprocess.run(
+                [sys.executable, '-m', 'pytest', '-v', '-ra', '--rootdir', TOP,
+                 '-p', 'no:cacheprovider', *arguments, TOP / 'tests/guest'],
+                check=False, stdout=out, stderr=subprocess.STDOUT,
+                env={**os.environ, **environment, 'VB_COUNTS': str(counts),
+                     'PYTHONDONTWRITEBYTECODE': '1', 'PYTHONUNBUFFERED': '1'})
+        for line in log.read_text().splitlines():
+            if re.match(r'(FAILED|ERROR) ', line):
+                say(f'{self.series}: {line}')
+        if not counts.exists():
+            return 0, 1
+        passed, failed = re.findall(r'\d+', counts.read_text())[:2]
+        return int(passed), int(failed)
+
+
+def is_too_new(path):
+    """Whether a program needs a newer C library than this machine's."""
+    done = subprocess.run(['ldd', path], text=True, check=False,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    return 'version `GLIBC' in done.stdout
+
+
+def newest_kernel(series):
+    """The newest kernel of a series, unpacked."""
+    kernel = Kernel(series, newest_release(series))
+    kernel.fetch()
+    return kernel
+
+
+def provide(series):
+    """newest_kernel(), or None; older ones go."""
+    try:
+        fresh = APT.update()
+        try:
+            kernel = newest_kernel(series)
+        except KernelsError:
+            # Old lists name packages that the mirror no longer has.
+            if fresh:
+                raise
+            APT.update(force=True)
+            kernel = newest_kernel(series)
+    except KernelsError as error:
+        say(error)
+        return None
+    for folder in (MATRIX, MATRIX / 'build'):
+        for old in folder.glob(f'{series}[.-]*'):
+            if old.name != kernel.release:
+                shutil.rmtree(old)
+    return kernel
+
+
+# What is shown
+
+def row(series, kernel, marks):
+    """A row of the table: (cells, whether all is well).
+
+    KERNEL is None if there is none; MARKS choose tests, None: no test.
+    """
+    if not kernel:
+        return (series, 'none', '', '', ''), False
+    say(f'{series}: building the driver for {kernel.release}')
+    warnings = kernel.build()
+    if warnings is None:
+        return (series, kernel.release, 'FAILED', '', ''), False
+    good, result, start = not warnings, '', time.monotonic()
+    if marks:
+        passed, failed = kernel.test('-m', marks)
+        good = good and passed and not failed
+        result = f'{passed} passed'
+        if failed or not passed:
+            result += f', {failed} FAILED'
+        result += f' ({time.monotonic() - start:.0f} s)'
+    return (series, kernel.release, 'yes', str(len(warnings)), result), good
+
+
+def show(rows):
+    """Print the table."""
+    head = ('series', 'kernel', 'built', 'warnings', 'core tests')
+    widths = [max(map(len, column)) for column in zip(head, *rows)]
+    print()
+    for cells in (head, *rows):
+        print('  '.join(cell.ljust(width) for cell, width
+                        in zip(cells, widths)).rstrip())
+
+
+def options():
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog='scripts/kernels', description='Build the driver with all '
+        'warnings (W=1) for the newest Debian kernel of each series that it '
+        'supports, and test it there. Exit status 0: all built without a '
+        'warning, and no test failed.',
+        epilog=f'All is kept in {MATRIX}, which can be removed at any time. '
+        'To run other tests on one of the kernels: '
+        'env $(scripts/kernels --env 7.3) scripts/test -k stats')
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument('--test', action='store_true',
+                      help='boot each kernel and run the core tests')
+    what.add_argument('--ci', action='store_true', help='build for all, and '
+                      f'boot {", ".join(BOOTED_BY_CI)} only')
+    what.add_argument('--env', action='store_true', help='only print what '
+                      'tests/guest needs to boot one kernel')
+    parser.add_argument('-m', default='core', metavar='MARKS',
+                        help="pytest's choice of tests (default: %(default)s)")
+    parser.add_argument('-j', type=int, metavar='N', default=1,
+                        help='test N kernels at a time (default: %(default)s)')
+    parser.add_argument('series', nargs='*', choices=[*SERIES, []],
+                        metavar='SERIES', help=f'of {", ".join(SERIES)} '
+                        '(default: all)')
+    chosen = parser.parse_args()
+    if chosen.env and len(chosen.series) != 1:
+        parser.error('--env is for one series')
+    return chosen
+
+
+def print_environment(series):
+    """NAME=value lines for a kernel that is there."""
+    modules = [*(MATRIX / 'build').glob(f'{series}[.-]*/virtio_balloon.ko')]
+    if not modules:
+        raise KernelsError('no driver there, run: scripts/kernels ' + series)
+    kernel = Kernel(series, modules[0].parent.name)
+    for name, value in kernel.environment().items():
+        print(f'{name}={value}')
+
+
+def main():
+    """Do what the command line says; the exit status."""
+    chosen = options()
+    os.environ['LC_ALL'] = 'C'
+    os.environ['PATH'] += ':/usr/sbin:/sbin'    # depmod
+    for name in ('MAKEFLAGS', 'MFLAGS', 'MAKELEVEL'):
+        os.environ.pop(name, None)
+    if chosen.env:
+        print_environment(chosen.series[0])
+        return 0
+    MATRIX.mkdir(parents=True, exist_ok=True)
+    with (MATRIX / '.lock').open('w') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for left in MATRIX.glob('.tmp.*'):
+            shutil.rmtree(left)
+        chosen_series = chosen.series or SERIES
+        kernels = [provide(series) for series in chosen_series]
+        marks = [chosen.m if chosen.test or chosen.ci
+                 and series in BOOTED_BY_CI else None
+                 for series in chosen_series]
+        with concurrent.futures.ThreadPoolExecutor(chosen.j) as pool:
+            rows = [*pool.map(row, chosen_series, kernels, marks)]
+    show([cells for cells, _ in rows])
+    return 0 if all(good for _, good in rows) else 1
+
+
+if __name__ == '__main__':
+    try:
+        sys.exit(main())
+    except KernelsError as error:
+        sys.exit(f'kernels: {error}')
