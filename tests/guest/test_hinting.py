@@ -257,6 +257,7 @@ def plain(_plain):
     _plain.judge()
 
 
+@pytest.mark.core
 def test_a_round_is_an_id_then_blocks_then_stop(plain):
     """B31, B32, B35: in the guest's trace and, as far as it shows, QEMU's.
 

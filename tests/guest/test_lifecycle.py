@@ -66,6 +66,7 @@ def all_is_back(running, before):
 
 # The driver
 
+@pytest.mark.core
 @pytest.mark.parametrize('what', WAYS)
 def test_the_driver_goes_and_comes_at_size(traced, what):
     """N08, T22, F10: it leaves nothing behind, and re-inflates within 5 s.
@@ -252,6 +253,36 @@ def test_the_device_is_torn_out(amid, go, driver):
         assert running.meminfo()['MemTotal'] * KIB > 950 * MIB
 
 
+@pytest.mark.core
+@pytest.mark.kernel('6.16')
+@pytest.mark.parametrize('amid', [False, True])
+def test_the_user_resets_the_function(amid, driver):
+    """All pages come back before, and as many go to the host after.
+
+    Older kernels do not tell the driver.
+    """
+    with boot(driver=driver, hotplug=True, trace=True) as running:
+        name = running.wait_device()
+        total = running.meminfo()['MemTotal']
+        before, taken = free(running), 384 * MIB
+        running.balloon(running.size - taken)
+        if amid:
+            wait_for(running.actual, lambda now: now < running.size, 10,
+                     'the balloon to grow', 0)
+        else:
+            running.wait_actual(running.size - taken)
+        running.sh(f'echo 1 >/sys/bus/virtio/devices/{name}/../reset')
+        running.wait_actual(running.size - taken)
+        view = running.trace.view()
+        assert len(view.pfns(DEFLATE)) == len(view.pfns(INFLATE)) - \
+            taken // PAGE > 0
+        assert len(held_after(view)) == taken // PAGE
+        assert running.meminfo()['MemTotal'] == total - taken // KIB
+        running.balloon_to(running.size)
+        assert running.meminfo()['MemTotal'] == total
+        assert free(running) >= before - SPARE
+
+
 def test_a_device_that_wants_an_iommu_is_refused(driver):
     """G21: PFNs are physical. Probing fails with a reason, that is all.
 
@@ -320,7 +351,8 @@ def no_deflates(trace):
     assert not trace.view().pfns(DEFLATE)
 
 
-@pytest.mark.parametrize('how', ['reset', 'reboot'])
+@pytest.mark.parametrize('how', [
+    'reset', pytest.param('reboot', marks=pytest.mark.core)])
 def test_a_guest_that_starts_anew_inflates_anew(traced, how):
     """N07, T5: at size and amid an inflate, and nothing is deflated for it.
 

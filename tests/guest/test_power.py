@@ -119,6 +119,7 @@ LEVELS = [(state, level, amid)
                                ('mem', 'platform'), ('mem', 'core'),
                                ('disk', 'core'))
           for amid in (False, True)]
+LEVELS[2] = pytest.param(*LEVELS[2], marks=pytest.mark.core)
 
 
 @pytest.mark.parametrize('state, level, amid', LEVELS)

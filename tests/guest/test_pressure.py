@@ -63,7 +63,8 @@ def settle_at_floor(running, quiet=4):
 # With DEFLATE_ON_OOM
 
 @pytest.mark.parametrize('mem, smp, target, need', [
-    ('1G', 1, 256 * MIB, 500), ('2G', 2, 384 * MIB, 1300)])
+    pytest.param('1G', 1, 256 * MIB, 500, marks=pytest.mark.core),
+    ('2G', 2, 384 * MIB, 1300)])
 def test_a_program_gets_its_memory_from_the_balloon(mem, smp, target, need):
     """N13, B11: NEED MiB are more than there is. `actual` tells the host what
     went back (B17), and once the program has ended the balloon grows again by
@@ -159,6 +160,7 @@ def test_no_floor_is_survivable():
         assert oom_kills(running) == 0
 
 
+@pytest.mark.core
 def test_reclaim_takes_pages_out_of_the_balloon_if_it_may():
     """deflate_mode=shrinker: a program gets what it needs before memory runs
     out. The balloon stays away for a while, then it grows again.

@@ -75,6 +75,7 @@ def plain(_plain):
 
 # What is free goes to the host
 
+@pytest.mark.core
 def test_what_was_used_comes_back(plain):
     """N23, L9, B48: three quarters of RAM, twice; the counters tell it."""
     before, old = reported_back(plain), plain.status()

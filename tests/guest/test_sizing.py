@@ -58,7 +58,7 @@ def free(running):
     Those lists are free memory too, and grow to some 10 MiB.
     """
     zones = running.sh('cat /proc/zoneinfo')
-    return PAGE * sum(map(int, re.findall(r'(?:pages free +| count: )(\d+)',
+    return PAGE * sum(map(int, re.findall(r'(?:pages free| count:) +(\d+)',
                                           zones)))
 
 
@@ -73,6 +73,17 @@ def wait_counted(running, size):
 
     wait_for(count, lambda pages: pages * PAGE == size, 30,
              f'balloon pages of {size} bytes')
+
+
+def wait_meminfo(running, size):
+    """The same in /proc/meminfo, where it is since 6.16.
+
+    The lag is that of the CPUs' own counters.
+    """
+    if 'Balloon' in running.meminfo():
+        wait_for(lambda: running.meminfo()['Balloon'],
+                 lambda now: now == size // KIB, 10,
+                 f'"Balloon:" to be {size // KIB} kB')
 
 
 def wait_state(running, state, timeout=60):
@@ -238,6 +249,7 @@ def test_no_memory_is_lost(plain):
 SQUEEZES = (151552, 32768, 4)    # KiB: libvirt's (L8), QEMU's (2.5), a page
 
 
+@pytest.mark.core
 def test_memtotal_drops_by_what_is_held(plain):
     """N15: without DEFLATE_ON_OOM, to the KiB, and it comes back."""
     total = plain.meminfo()['MemTotal']
@@ -257,6 +269,19 @@ def test_memtotal_is_constant_with_deflate_on_oom(driver):
             assert running.meminfo()['MemTotal'] == total
         running.balloon_to(running.size)
         assert running.meminfo()['MemTotal'] == total
+
+
+@pytest.mark.core
+@pytest.mark.kernel('6.16')
+def test_meminfo_counts_the_balloon(plain):
+    """At once, and mm's list and ours add up all the time."""
+    for taken in (512 * MIB, 256 * MIB, 256 * MIB + PAGE):
+        plain.balloon_to(plain.size - taken)
+        wait_meminfo(plain, taken)
+        wait_counted(plain, taken)
+        wait_meminfo(plain, taken)
+    plain.balloon_to(plain.size)
+    wait_meminfo(plain, 0)
 
 
 # What the host sees on its queues
@@ -378,7 +403,8 @@ def compact(running):
     running.sh('echo 1 >/proc/sys/vm/compact_memory')
 
 
-@pytest.mark.parametrize('oom', [False, True])
+@pytest.mark.parametrize('oom', [
+    pytest.param(False, marks=pytest.mark.core), True])
 def test_compaction_moves_the_balloon_out_of_the_way(oom, driver):
     """A full balloon in the holes: mm may move it, its size stays.
 
@@ -405,8 +431,10 @@ def test_compaction_moves_the_balloon_out_of_the_way(oom, driver):
         assert running.meminfo()['HugePages_Total'] == want
         assert running.wait_settled() == target
         running.sh('echo 0 >/proc/sys/vm/nr_hugepages')
+        wait_meminfo(running, running.size - target)
         running.balloon_to(running.size)
         assert running.meminfo()['MemTotal'] == total
+        wait_meminfo(running, 0)
 
 
 def test_compaction_and_sizing_at_once(driver):
@@ -479,6 +507,7 @@ def guest_trace(running):
     running.sh(f'echo 0 >{enable}')
 
 
+@pytest.mark.core
 def test_each_step_has_a_tracepoint(plain):
     """One 64 MiB breath: each event is there, and its figures add up."""
     pages = 64 * MIB // PAGE

@@ -202,6 +202,7 @@ def check_truth(running):
     return stats
 
 
+@pytest.mark.core
 def test_they_are_true(running):
     """At rest; with and after hugetlb allocations, of which 5 succeed."""
     idle = check_truth(running)
