@@ -19,12 +19,8 @@
  *   before 7.0   it is of type offline, and looks movable, until it is free
  *   7.0          <linux/balloon.h>: mm does the bookkeeping of migration
  */
-#ifdef __has_include	/* sparse does not have it */
-#if __has_include(<linux/balloon.h>)
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(7, 0, 0)
 #define VB_BALLOON_CORE	1
-#endif
-#endif
-#ifdef VB_BALLOON_CORE
 #include <linux/balloon.h>
 #else
 #include <linux/balloon_compaction.h>
@@ -65,6 +61,7 @@ static struct file_system_type vb_balloon_fs = {
 	.init_fs_context = vb_balloon_fs_init,
 	.kill_sb = kill_anon_super,
 };
+
 static struct vfsmount *vb_balloon_mount;
 static int vb_balloon_mounts;
 
