@@ -518,10 +518,8 @@ static void free_pages_of(struct page *first)
 {
 	unsigned int i;
 
-	for (i = 0; i < 1U << RUN_ORDER; i++) {
-		set_page_private(first + i, 0);
+	for (i = 0; i < 1U << RUN_ORDER; i++)
 		__free_page(first + i);
-	}
 }
 
 /* @which: a digit for each */
@@ -654,7 +652,7 @@ static void link_lists_every_page_of_a_run(struct kunit *test)
 	unsigned int i = 0;
 	LIST_HEAD(pages);
 
-	set_page_private(&first[2], 5);
+	vb_set_run_pages(&first[2], 5);
 	vb_link(&pages, &first[2]);
 	list_for_each_entry(page, &pages, lru)
 		KUNIT_EXPECT_PTR_EQ(test, page, &first[2 + i++]);
