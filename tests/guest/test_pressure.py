@@ -28,10 +28,19 @@ def oom_kills(running):
 
 
 def busy(running, seconds):
-    """Busy fraction of the guest's CPUs in the next SECONDS."""
-    running.guest_cpu()
-    running.sh(f'sleep {seconds}', timeout=seconds + 60)
-    return running.guest_cpu()
+    """Busy fraction of the guest's CPUs in SECONDS: the least of three times.
+
+    A guest that rests looks busy where its host is: its ticks come late. One
+    that does not rest never looks as if it did.
+    """
+    least = 1.0
+    for _ in range(3):
+        running.guest_cpu()
+        running.sh(f'sleep {seconds}', timeout=seconds + 60)
+        least = min(least, running.guest_cpu())
+        if least < 0.05:
+            break
+    return least
 
 
 def log_of_driver(running):
