@@ -38,7 +38,8 @@ from channels import Agent, Qmp
 from guest_log import PANIC, bad_lines
 from jobs import Job
 from machine import BALLOON_ID, MACHINES, Config, can_use_kvm, qemu_command
-from provided import balloon_modules, environment, new_qemu
+from provided import (balloon_modules, environment, new_qemu,
+                      pass_on_nice)
 from qemu_trace import TRACE_EVENTS, Buffer, Trace, TraceView
 
 # All that a test may want, from whichever module.
@@ -94,6 +95,7 @@ class Guest(Balloon):
                 pass_fds=fds.values(), stdin=subprocess.DEVNULL,
                 stdout=stderr, stderr=stderr,
                 start_new_session=True)    # so that Ctrl-C does not reach it
+            pass_on_nice(self.process.pid)
 
     def wait_up(self, timeout=None):
         """Wait for the guest to come up, once for each boot or reset."""

@@ -51,6 +51,15 @@ def balloon_modules():
             if path and os.path.exists(path)}
 
 
+def pass_on_nice(pid):
+    """Make a session as nice as we are, or the scheduler favours it.
+
+    With CONFIG_SCHED_AUTOGROUP sessions compete as a whole.
+    """
+    with contextlib.suppress(OSError):
+        pathlib.Path(f'/proc/{pid}/autogroup').write_text(str(os.nice(0)))
+
+
 def cache_folder():
     """The folder for what publish() makes; it exists."""
     path = pathlib.Path(environment()['CACHE']) / 'initramfs'

@@ -20,6 +20,7 @@
 #include "fake_host.h"
 #include "guest.h"
 #include "inside.h"
+#include "short.h"
 #include "suites.h"
 
 #ifdef CONFIG_FAULT_INJECTION
@@ -29,11 +30,6 @@
 			 VIRTIO_CONFIG_S_FEATURES_OK)
 
 static const struct fh_policy holds = { .hold = true }, answers;
-
-static struct virtio_device *vdev_of(struct fh *host)
-{
-	return &host->dev->vdev;
-}
 
 /*
  * The kernel's own knobs of its fault injection: debugfs has pointers to them.

@@ -131,6 +131,22 @@ void guest_unhoard(struct list_head *pieces)
 	INIT_LIST_HEAD(pieces);
 }
 
+void guest_use_memory(unsigned int mib)
+{
+	struct page *page, *next;
+	LIST_HEAD(pages);
+
+	for (mib <<= 20 - PAGE_SHIFT; mib; mib--) {
+		page = alloc_page(GFP_KERNEL | __GFP_NORETRY | __GFP_NOWARN);
+		if (!page)
+			break;
+		memset(page_address(page), 0x55, PAGE_SIZE);
+		list_add(&page->lru, &pages);
+	}
+	list_for_each_entry_safe(page, next, &pages, lru)
+		put_page(page);
+}
+
 int guest_free_order(unsigned long pfn)
 {
 	unsigned int order;

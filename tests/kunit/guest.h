@@ -44,6 +44,9 @@ unsigned long guest_hoard(struct list_head *pieces, unsigned int order,
 			  unsigned long max);
 void guest_unhoard(struct list_head *pieces);
 
+/* Takes that much of what is free, writes to it, and frees it again. */
+void guest_use_memory(unsigned int mib);
+
 /* The order of the free block that has this page, or -1 */
 int guest_free_order(unsigned long pfn);
 long guest_free_pages(void);

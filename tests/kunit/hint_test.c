@@ -12,6 +12,7 @@
 #include "fake_host.h"
 #include "guest.h"
 #include "inside.h"
+#include "short.h"
 #include "suites.h"
 
 #define HINT		FH_BIT(FREE_PAGE_HINT)
@@ -20,14 +21,6 @@
 #define DONE		VIRTIO_BALLOON_CMD_ID_DONE
 #define CMD_ID		offsetof(struct virtio_balloon_config, \
 				 free_page_hint_cmd_id)
-
-static const struct fh_policy holding = { .hold = true };
-static const struct fh_policy prompt;
-
-static struct inside look(struct fh *host)
-{
-	return inside(&host->dev->vdev);
-}
 
 static bool is_block(const struct fh_event *ev)
 {

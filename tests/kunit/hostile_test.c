@@ -20,6 +20,7 @@
 #include "guest.h"
 #include "inside.h"
 #include "pages.h"
+#include "short.h"
 #include "suites.h"
 
 #define STOP		VIRTIO_BALLOON_CMD_ID_STOP
@@ -35,18 +36,6 @@
 #define SOME		(64UL * FH_MIB)
 
 static const struct fh_policy hold = { .hold = true };
-static const struct fh_policy prompt;
-
-static struct virtio_device *vdev(struct fh *host)
-{
-	return &host->dev->vdev;
-}
-
-static struct inside look(struct fh *host)
-{
-	return inside(vdev(host));
-}
-
 /* All that a guest can take part in; see B2 and B3 */
 static u64 all_features(void)
 {
@@ -92,7 +81,7 @@ static void expect_broken(struct kunit *test)
 {
 	struct fh *host = test->priv;
 
-	KUNIT_ASSERT_TRUE(test, fh_until(inside_is(vdev(host), "broken")));
+	KUNIT_ASSERT_TRUE(test, fh_until(inside_is(vdev_of(host), "broken")));
 	KUNIT_ASSERT_TRUE(test, fh_until(has_nothing(host)));
 	KUNIT_EXPECT_TRUE(test, look(host).was_reset);
 	KUNIT_EXPECT_EQ(test, host->status, 0);
@@ -102,7 +91,7 @@ static void expect_broken(struct kunit *test)
 static void expect_removal(struct kunit *test, unsigned long patience)
 {
 	struct fh *host = test->priv;
-	bool driven = vdev(host)->dev.driver;
+	bool driven = vdev_of(host)->dev.driver;
 	unsigned long start = jiffies;
 	int q;
 
@@ -268,13 +257,13 @@ static void expect_failed_restore(struct kunit *test)
 {
 	struct fh *host = test->priv;
 
-	KUNIT_EXPECT_NE(test, virtio_device_restore(vdev(host)), 0);
+	KUNIT_EXPECT_NE(test, virtio_device_restore(vdev_of(host)), 0);
 	KUNIT_EXPECT_TRUE(test, host->status & VIRTIO_CONFIG_S_FAILED);
 	KUNIT_EXPECT_TRUE(test, has_nothing(host));
 	KUNIT_EXPECT_FALSE(test, look(host).reporting);
 	fh_target(host, 2 * SIZE);
-	inside_pm(vdev(host), PM_HIBERNATION_PREPARE);
-	inside_pm(vdev(host), PM_POST_HIBERNATION);
+	inside_pm(vdev_of(host), PM_HIBERNATION_PREPARE);
+	inside_pm(vdev_of(host), PM_POST_HIBERNATION);
 	msleep(100);
 	KUNIT_EXPECT_TRUE(test, has_nothing(host));
 }
@@ -283,12 +272,12 @@ static void d02_features_refused_at_restore(struct kunit *test)
 {
 	struct fh *host = plug_and_inflate(test, all_features());
 
-	KUNIT_ASSERT_EQ(test, virtio_device_freeze(vdev(host)), 0);
+	KUNIT_ASSERT_EQ(test, virtio_device_freeze(vdev_of(host)), 0);
 	host->refused = FH_BIT(STATS_VQ);
 	expect_failed_restore(test);
 	host->refused = 0;
-	KUNIT_ASSERT_EQ(test, virtio_device_freeze(vdev(host)), 0);
-	KUNIT_EXPECT_EQ(test, virtio_device_restore(vdev(host)), 0);
+	KUNIT_ASSERT_EQ(test, virtio_device_freeze(vdev_of(host)), 0);
+	KUNIT_EXPECT_EQ(test, virtio_device_restore(vdev_of(host)), 0);
 	KUNIT_EXPECT_TRUE(test, fh_settles(host, 2 * SIZE));
 	expect_removal(test, 1);
 }
@@ -298,7 +287,7 @@ static void d02_queues_gone_at_restore(struct kunit *test)
 	struct fh *host = plug_and_inflate(test, all_features());
 	unsigned int size = host->queues[FH_DEFLATE].size;
 
-	KUNIT_ASSERT_EQ(test, virtio_device_freeze(vdev(host)), 0);
+	KUNIT_ASSERT_EQ(test, virtio_device_freeze(vdev_of(host)), 0);
 	host->queues[FH_DEFLATE].size = 0;
 	expect_failed_restore(test);
 	host->queues[FH_DEFLATE].size = size;
@@ -312,8 +301,8 @@ static void d17_a_failed_device_works_after_a_suspend(struct kunit *test)
 
 	fh_fail(host);
 	expect_broken(test);
-	KUNIT_ASSERT_EQ(test, virtio_device_freeze(vdev(host)), 0);
-	KUNIT_ASSERT_EQ(test, virtio_device_restore(vdev(host)), 0);
+	KUNIT_ASSERT_EQ(test, virtio_device_freeze(vdev_of(host)), 0);
+	KUNIT_ASSERT_EQ(test, virtio_device_restore(vdev_of(host)), 0);
 	KUNIT_EXPECT_TRUE(test, fh_settles(host, SIZE));
 	fh_hint(host, ID);
 	KUNIT_EXPECT_TRUE(test, fh_until(host->hint_begun == ID &&
@@ -344,7 +333,7 @@ static void expect_floor(struct kunit *test)
 	struct fh *host = test->priv;
 
 	KUNIT_EXPECT_GE(test, least_available,
-			(long)inside_floor(vdev(host)) - SLACK);
+			(long)inside_floor(vdev_of(host)) - SLACK);
 }
 
 static void d03_an_impossible_wish_ends_at_the_floor(struct kunit *test)
@@ -357,11 +346,11 @@ static void d03_an_impossible_wish_ends_at_the_floor(struct kunit *test)
 	least_available = LONG_MAX;
 	for (i = 0; i < ARRAY_SIZE(wishes); i++) {
 		fh_target(host, wishes[i]);
-		KUNIT_EXPECT_TRUE(test, fh_until(inside_is(vdev(host),
+		KUNIT_EXPECT_TRUE(test, fh_until(inside_is(vdev_of(host),
 							   "floor")));
 		expect_floor(test);
 		KUNIT_EXPECT_LT(test, si_mem_available(),
-				(long)inside_floor(vdev(host)) + 2 * SLACK);
+				(long)inside_floor(vdev_of(host)) + 2 * SLACK);
 	}
 	fh_target(host, 0);
 	KUNIT_EXPECT_TRUE(test, fh_settles(host, 0));
@@ -496,7 +485,7 @@ static void d07_offered_pages_are_never_taken(struct kunit *test)
 
 	fh_policy(host, FH_INFLATE, hold);
 	fh_target(host, 4 * SIZE);
-	KUNIT_EXPECT_TRUE(test, fh_until(inside_is(vdev(host), "stalled")));
+	KUNIT_EXPECT_TRUE(test, fh_until(inside_is(vdev_of(host), "stalled")));
 	KUNIT_EXPECT_EQ(test, fh_fetched(host, FH_INFLATE), 64U);
 	KUNIT_EXPECT_EQ(test, fh_count(host, FH_OFFERED), 64UL * FH_MIB);
 	fh_target(host, 0);
@@ -514,7 +503,7 @@ static void d07_returned_pages_are_never_acknowledged(struct kunit *test)
 	fh_policy(host, FH_DEFLATE, hold);
 	fh_target(host, 0);
 	KUNIT_EXPECT_TRUE(test, fh_until(!look(host).held));
-	KUNIT_EXPECT_TRUE(test, fh_until(inside_is(vdev(host), "stalled")));
+	KUNIT_EXPECT_TRUE(test, fh_until(inside_is(vdev_of(host), "stalled")));
 	fh_target(host, SIZE);
 	msleep(5000);
 	KUNIT_EXPECT_EQ(test, fh_count(host, FH_OFFERED), 0UL);
@@ -529,11 +518,11 @@ static void d07_a_host_that_must_be_told_never_hears(struct kunit *test)
 
 	fh_policy(host, FH_DEFLATE, hold);
 	fh_target(host, 0);
-	KUNIT_EXPECT_TRUE(test, fh_until(inside_is(vdev(host), "stalled")));
+	KUNIT_EXPECT_TRUE(test, fh_until(inside_is(vdev_of(host), "stalled")));
 	KUNIT_EXPECT_EQ(test, fh_count(host, FH_RETURNING), (ulong)SIZE);
 	KUNIT_EXPECT_EQ(test, look(host).returned, 0L);
 	start = jiffies;
-	KUNIT_EXPECT_EQ(test, inside_oom(vdev(host)), 0UL);
+	KUNIT_EXPECT_EQ(test, inside_oom(vdev_of(host)), 0UL);
 	KUNIT_EXPECT_LE(test, jiffies - start, 2 * HZ + HZ / 2 + grace());
 	pages_use(host, SOME);
 	fh_check(host);
@@ -551,14 +540,14 @@ static void d07_a_silent_host_does_not_keep_the_guest_awake(struct kunit *test)
 
 	for (q = 0; q < FH_QUEUES; q++)
 		fh_policy(host, q, hold);
-	KUNIT_EXPECT_EQ(test, virtio_device_freeze(vdev(host)), 0);
+	KUNIT_EXPECT_EQ(test, virtio_device_freeze(vdev_of(host)), 0);
 	KUNIT_EXPECT_LE(test, jiffies - start, 6 * HZ + grace());
 	KUNIT_EXPECT_TRUE(test, has_nothing(host));
 	KUNIT_EXPECT_GT(test, guest_free_pages() - before,
 			(long)(SIZE / FH_PPP) - SLACK);
 	for (q = 0; q < FH_QUEUES; q++)
 		fh_policy(host, q, prompt);
-	KUNIT_EXPECT_EQ(test, virtio_device_restore(vdev(host)), 0);
+	KUNIT_EXPECT_EQ(test, virtio_device_restore(vdev_of(host)), 0);
 	KUNIT_EXPECT_TRUE(test, fh_settles(host, SIZE));
 }
 #endif
@@ -744,7 +733,7 @@ static void d08_interrupts_without_end(struct kunit *test)
 	if (time_travels())
 		KUNIT_EXPECT_LE(test, jiffies - start, 1UL);
 	KUNIT_EXPECT_EQ(test, fh_fetched(host, FH_STATS), 1U);
-	KUNIT_EXPECT_TRUE(test, inside_is(vdev(host), "idle"));
+	KUNIT_EXPECT_TRUE(test, inside_is(vdev_of(host), "idle"));
 	fh_policy(host, FH_STATS, prompt);
 	fh_target(host, 0);
 	KUNIT_EXPECT_TRUE(test, fh_settles(host, 0));
@@ -764,7 +753,7 @@ static void d08_configuration_interrupts_without_end(struct kunit *test)
 		fh_config_irq(host);
 	msleep(1000);
 	KUNIT_EXPECT_EQ(test, host->queues[FH_INFLATE].nr_seen, seen);
-	KUNIT_EXPECT_TRUE(test, inside_is(vdev(host), "idle"));
+	KUNIT_EXPECT_TRUE(test, inside_is(vdev_of(host), "idle"));
 	if (time_travels())
 		KUNIT_EXPECT_LE(test, fh_count_events(host, FH_EV_READ, -1, -1),
 				reads + 4);
@@ -792,7 +781,7 @@ static void d09_what_the_device_may_only_read(struct kunit *test)
 		KUNIT_EXPECT_TRUE(test, fh_settles(host, SIZE / 3));
 	}
 	KUNIT_EXPECT_GT(test, look(host).nr_stats, 1UL);
-	KUNIT_EXPECT_GT(test, inside_oom(vdev(host)), 0UL);
+	KUNIT_EXPECT_GT(test, inside_oom(vdev_of(host)), 0UL);
 	KUNIT_EXPECT_FALSE(test, look(host).broken);
 	expect_removal(test, HZ);
 }
@@ -912,9 +901,9 @@ static void d12_done_never_comes(struct kunit *test)
 	msleep(3000);
 	hinted = look(host).hinted;
 	KUNIT_EXPECT_GT(test, hinted * FH_PPP, (ulong)BURST);
-	KUNIT_EXPECT_EQ(test, inside_shrink_count(vdev(host)), hinted);
-	KUNIT_EXPECT_GE(test, inside_oom(vdev(host)) * FH_PPP, SOME);
-	KUNIT_EXPECT_GE(test, inside_shrink(vdev(host), 1), 1UL);
+	KUNIT_EXPECT_EQ(test, inside_shrink_count(vdev_of(host)), hinted);
+	KUNIT_EXPECT_GE(test, inside_oom(vdev_of(host)) * FH_PPP, SOME);
+	KUNIT_EXPECT_GE(test, inside_shrink(vdev_of(host), 1), 1UL);
 	KUNIT_EXPECT_LT(test, look(host).hinted * FH_PPP,
 			hinted * FH_PPP - SOME);
 	expect_removal(test, 1);
@@ -931,7 +920,7 @@ static void d12_a_late_interrupt_does_not_end_the_round(struct kunit *test)
 
 	host->hint_hides = true;
 	guest_plug(test, most_features());
-	room = guest_free_pages() - inside_floor(vdev(host));
+	room = guest_free_pages() - inside_floor(vdev_of(host));
 	room = min_t(long, room, pages_in_blocks() / FH_PPP);
 	fh_hint(host, ID);
 	schedule_timeout_uninterruptible(HZ / 100);
@@ -1012,7 +1001,7 @@ static void use_what_is_there(struct kunit *test)
 		pages_churn(64);
 		KUNIT_EXPECT_TRUE(test, fh_until(look(host).nr_reports > 1));
 	}
-	KUNIT_EXPECT_GT(test, inside_oom(vdev(host)), 0UL);
+	KUNIT_EXPECT_GT(test, inside_oom(vdev_of(host)), 0UL);
 	fh_target(host, 0);
 	KUNIT_EXPECT_TRUE(test, fh_settles(host, 0));
 	KUNIT_EXPECT_TRUE(test, fh_until(has_nothing(host)));
@@ -1134,7 +1123,7 @@ static void be_busy(struct fh *host)
 	msleep(100);
 	fh_hint(host, host->hint_begun + ID);
 	msleep(50);
-	inside_oom(vdev(host));
+	inside_oom(vdev_of(host));
 	msleep(2500);		/* mm reports */
 	fh_target(host, FH_MIB);
 	msleep(100);
@@ -1240,8 +1229,8 @@ static void d17_found_broken_when_memory_ran_out(struct kunit *test)
 {
 	struct fh *host = plug_and_inflate(test, 0);
 
-	virtio_break_device(vdev(host));
-	KUNIT_EXPECT_EQ(test, inside_oom(vdev(host)) * FH_PPP, (ulong)SIZE);
+	virtio_break_device(vdev_of(host));
+	KUNIT_EXPECT_EQ(test, inside_oom(vdev_of(host)) * FH_PPP, (ulong)SIZE);
 	expect_broken(test);
 	expect_removal(test, 1);
 }
@@ -1254,8 +1243,8 @@ static void d17_hints_found_broken_when_memory_ran_out(struct kunit *test)
 	fh_policy(host, FH_HINT, hold);
 	fh_hint(host, ID);
 	KUNIT_EXPECT_TRUE(test, fh_until(fh_count(host, FH_HINTING) == BURST));
-	virtio_break_device(vdev(host));
-	inside_oom(vdev(host));
+	virtio_break_device(vdev_of(host));
+	inside_oom(vdev_of(host));
 	KUNIT_EXPECT_TRUE(test, has_nothing(host));
 	expect_broken(test);
 	expect_removal(test, 1);

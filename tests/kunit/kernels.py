@@ -12,6 +12,8 @@ import signal
 import subprocess
 import threading
 
+from provided import pass_on_nice
+
 TOP = pathlib.Path(__file__).resolve().parent.parent.parent
 SOURCES = ('virtio_balloon.c', 'Kbuild', 'Kconfig', 'Makefile', 'include',
            'tests/kunit')
@@ -196,6 +198,7 @@ class Group(subprocess.Popen):
         super().__init__(command, stdin=subprocess.DEVNULL,
                          stdout=subprocess.PIPE, text=True, errors='replace',
                          start_new_session=True, **options)
+        pass_on_nice(self.pid)
 
     def kill(self):
         with contextlib.suppress(ProcessLookupError):

@@ -14,6 +14,7 @@
 #include "fake_host.h"
 #include "guest.h"
 #include "inside.h"
+#include "short.h"
 #include "suites.h"
 
 #define GOAL		(32 * FH_MIB)
@@ -30,11 +31,6 @@
 
 static const struct fh_policy answers, deaf = { .deaf = true },
 			      holds = { .hold = true };
-
-static struct virtio_device *vdev_of(struct fh *host)
-{
-	return &host->dev->vdev;
-}
 
 static bool guest_fills_free_pages(void)
 {

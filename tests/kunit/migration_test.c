@@ -12,6 +12,7 @@
 #include "fake_host.h"
 #include "guest.h"
 #include "inside.h"
+#include "short.h"
 #include "suites.h"
 
 #ifdef CONFIG_BALLOON_COMPACTION
@@ -20,24 +21,6 @@
 #define MUST_TELL	FH_BIT(MUST_TELL_HOST)
 #define NUM_PAGES	offsetof(struct virtio_balloon_config, num_pages)
 #define MIB		((long)(SZ_1M / PAGE_SIZE))	/* guest pages */
-
-static const struct fh_policy holding = { .hold = true };
-static const struct fh_policy prompt;
-
-static struct inside look(struct fh *host)
-{
-	return inside(&host->dev->vdev);
-}
-
-static bool in_state(struct fh *host, const char *state)
-{
-	return inside_is(&host->dev->vdev, state);
-}
-
-static u64 buffers(struct fh *host, enum fh_queue_nr q)
-{
-	return host->queues[q].nr_seen;
-}
 
 static struct page *isolate(struct fh *host)
 {
@@ -52,15 +35,6 @@ static int migrate(struct fh *host, struct page *page)
 static void put_back(struct fh *host, struct page *page)
 {
 	inside_putback(&host->dev->vdev, page);
-}
-
-static void resize(struct kunit *test, u32 pages)
-{
-	struct fh *host = test->priv;
-
-	fh_target(host, pages);
-	KUNIT_ASSERT_TRUE_MSG(test, fh_settles(host, pages),
-			      "asked for %u, is %u", pages, fh_actual(host));
 }
 
 /* A balloon of that size, all of it on mm's list: that may be hurried. */

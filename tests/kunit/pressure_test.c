@@ -14,6 +14,7 @@
 #include "fake_host.h"
 #include "guest.h"
 #include "inside.h"
+#include "short.h"
 #include "suites.h"
 
 #define OOM		FH_BIT(DEFLATE_ON_OOM)
@@ -21,24 +22,6 @@
 #define HINT		FH_BIT(FREE_PAGE_HINT)
 #define MIB		(SZ_1M / PAGE_SIZE)	/* guest pages */
 #define BUFFER		256U			/* pages, 4 KiB each */
-
-static const struct fh_policy holding = { .hold = true };
-static const struct fh_policy prompt;
-
-static struct inside look(struct fh *host)
-{
-	return inside(&host->dev->vdev);
-}
-
-static bool in_state(struct fh *host, const char *state)
-{
-	return inside_is(&host->dev->vdev, state);
-}
-
-static u64 buffers(struct fh *host, enum fh_queue_nr q)
-{
-	return host->queues[q].nr_seen;
-}
 
 /* The guest is out of memory; pages that came free */
 static unsigned long oom(struct fh *host)
@@ -55,15 +38,6 @@ static unsigned long oom_call(void *host)
 static void later(struct fh *host, unsigned long jiffies)
 {
 	inside_later(&host->dev->vdev, jiffies);
-}
-
-static void resize(struct kunit *test, u32 pages)
-{
-	struct fh *host = test->priv;
-
-	fh_target(host, pages);
-	KUNIT_ASSERT_TRUE_MSG(test, fh_settles(host, pages),
-			      "asked for %u, is %u", pages, fh_actual(host));
 }
 
 /* Time that must not have passed, or only as little as work takes */

@@ -15,20 +15,13 @@
 #include "fake_host.h"
 #include "guest.h"
 #include "inside.h"
+#include "short.h"
 #include "suites.h"
 
 #define BUFFER		256U			/* pages, 4 KiB each */
 #define BLOCK		(SZ_2M / PAGE_SIZE)	/* guest pages */
 #define NUM_PAGES	offsetof(struct virtio_balloon_config, num_pages)
 #define ACTUAL		offsetof(struct virtio_balloon_config, actual)
-
-static const struct fh_policy holding = { .hold = true };
-static const struct fh_policy prompt;
-
-static u64 buffers(struct fh *host, enum fh_queue_nr q)
-{
-	return host->queues[q].nr_seen;
-}
 
 static u64 notified(struct fh *host, enum fh_queue_nr q)
 {
@@ -43,26 +36,6 @@ static u64 writes(struct fh *host)
 static unsigned long reads(struct fh *host)
 {
 	return fh_count_events(host, FH_EV_READ, -1, NUM_PAGES);
-}
-
-static struct inside look(struct fh *host)
-{
-	return inside(&host->dev->vdev);
-}
-
-static bool in_state(struct fh *host, const char *state)
-{
-	return inside_is(&host->dev->vdev, state);
-}
-
-/* The host gets the balloon to that size, and sees nothing wrong. */
-static void resize(struct kunit *test, u32 pages)
-{
-	struct fh *host = test->priv;
-
-	fh_target(host, pages);
-	KUNIT_ASSERT_TRUE_MSG(test, fh_settles(host, pages),
-			      "asked for %u, is %u", pages, fh_actual(host));
 }
 
 /*

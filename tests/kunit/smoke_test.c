@@ -8,6 +8,7 @@
 
 #include "fake_host.h"
 #include "inside.h"
+#include "guest.h"
 #include "suites.h"
 
 #define LITTLE	(8 * FH_MIB)
@@ -51,23 +52,6 @@ static void works_with_a_thread(struct kunit *test)
 	inflates_and_deflates(test);
 }
 
-/* Takes what is free, and writes to it. */
-static void use_memory(unsigned int pages)
-{
-	struct page *page, *next;
-	LIST_HEAD(list);
-
-	while (pages--) {
-		page = alloc_page(GFP_KERNEL | __GFP_NORETRY | __GFP_NOWARN);
-		if (!page)
-			break;
-		memset(page_address(page), 0x55, PAGE_SIZE);
-		list_add(&page->lru, &list);
-	}
-	list_for_each_entry_safe(page, next, &list, lru)
-		put_page(page);
-}
-
 /* With MUST_TELL_HOST, a page that the host has not let go of stays unused. */
 static void waits_for_the_host(struct kunit *test)
 {
@@ -80,7 +64,7 @@ static void waits_for_the_host(struct kunit *test)
 	fh_policy(host, FH_DEFLATE, (struct fh_policy){ .hold = true });
 	fh_target(host, 0);
 	KUNIT_EXPECT_TRUE(test, fh_until(fh_count(host, FH_RETURNING)));
-	use_memory(16 * FH_MIB / FH_PPP);
+	guest_use_memory(16);
 	fh_check(host);
 	fh_policy(host, FH_DEFLATE, (struct fh_policy){ });
 	KUNIT_EXPECT_TRUE(test, fh_settles(host, 0));

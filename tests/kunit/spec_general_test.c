@@ -16,6 +16,7 @@
 #include "guest.h"
 #include "inside.h"
 #include "pages.h"
+#include "short.h"
 #include "suites.h"
 
 #define NUM_PAGES	offsetof(struct virtio_balloon_config, num_pages)
@@ -29,11 +30,6 @@
 #define FEATURED	(DRIVER | VIRTIO_CONFIG_S_FEATURES_OK)
 #define READY		(FEATURED | VIRTIO_CONFIG_S_DRIVER_OK)
 #define LEGACY_READY	(DRIVER | VIRTIO_CONFIG_S_DRIVER_OK)
-
-static struct virtio_device *vdev(struct fh *host)
-{
-	return &host->dev->vdev;
-}
 
 /* All that a guest can take part in; see B2 and B3 */
 static u64 all_features(void)
@@ -49,7 +45,7 @@ static bool hints(struct fh *host, u32 id)
 {
 	fh_hint(host, id);
 	return fh_until(host->hint_begun == id && !host->hint_open &&
-			!inside(vdev(host)).hinting);
+			!inside(vdev_of(host)).hinting);
 }
 
 static bool reports(struct fh *host)
@@ -72,7 +68,7 @@ static void do_all(struct kunit *test)
 		fh_hint(host, VIRTIO_BALLOON_CMD_ID_DONE);
 	}
 	if (host->accepted & FH_BIT(STATS_VQ))
-		KUNIT_EXPECT_TRUE(test, fh_until(inside(vdev(host)).nr_stats));
+		KUNIT_EXPECT_TRUE(test, fh_until(inside(vdev_of(host)).nr_stats));
 	if (host->accepted & FH_BIT(REPORTING))
 		KUNIT_EXPECT_TRUE(test, reports(host));
 	fh_target(host, 0);
@@ -135,11 +131,11 @@ static void g02_no_answer_is_expected_after_needs_reset(struct kunit *test)
 	KUNIT_ASSERT_TRUE(test, fh_until(fh_count(host, FH_OFFERED)));
 	start = jiffies;
 	fh_fail(host);
-	KUNIT_EXPECT_TRUE(test, fh_until(inside_is(vdev(host), "broken")));
+	KUNIT_EXPECT_TRUE(test, fh_until(inside_is(vdev_of(host), "broken")));
 	KUNIT_EXPECT_LE(test, jiffies - start, time_travels() ?
 			2UL * HZ + HZ / 2 : 6UL * HZ);
 	KUNIT_EXPECT_EQ(test, fh_count(host, FH_OFFERED), 0UL);
-	KUNIT_EXPECT_EQ(test, inside(vdev(host)).offered, 0L);
+	KUNIT_EXPECT_EQ(test, inside(vdev_of(host)).offered, 0L);
 }
 
 static void g03_known_features_are_accepted_and_no_others(struct kunit *test)
@@ -403,7 +399,7 @@ static void short_chains(struct kunit *test, u64 features)
 	KUNIT_EXPECT_EQ(test, host->queues[FH_REPORT].widest, 8U);
 	for (q = 0; q < FH_REPORT; q++)
 		KUNIT_EXPECT_EQ(test, host->queues[q].widest, 1U);
-	KUNIT_EXPECT_FALSE(test, inside(vdev(host)).broken);
+	KUNIT_EXPECT_FALSE(test, inside(vdev_of(host)).broken);
 }
 
 static void g16_no_chain_is_longer_than_its_ring(struct kunit *test)
@@ -425,7 +421,7 @@ static void g17_no_buffer_is_taken_back(struct kunit *test)
 	fh_target(host, SIZE);
 	KUNIT_EXPECT_TRUE(test, fh_until(fh_count(host, FH_OFFERED) == SIZE));
 	msleep(5000);
-	KUNIT_EXPECT_TRUE(test, inside_is(vdev(host), "stalled"));
+	KUNIT_EXPECT_TRUE(test, inside_is(vdev_of(host), "stalled"));
 	fh_target(host, 0);
 	msleep(5000);
 	pages_use(host, 64 * FH_MIB);
@@ -480,7 +476,7 @@ static void used_lengths(struct kunit *test, u32 len)
 	for (q = 0; q < FH_QUEUES; q++)
 		fh_policy(host, q, (struct fh_policy){ .used_len = len });
 	do_all(test);
-	KUNIT_EXPECT_FALSE(test, inside(vdev(host)).broken);
+	KUNIT_EXPECT_FALSE(test, inside(vdev_of(host)).broken);
 }
 
 static void g19_the_used_length_says_nothing(struct kunit *test)

@@ -16,6 +16,7 @@
 #include "fake_host.h"
 #include "guest.h"
 #include "inside.h"
+#include "short.h"
 #include "suites.h"
 
 #define LITTLE		(8 * FH_MIB)
@@ -32,11 +33,6 @@
 #define STARTED		(VIRTIO_CONFIG_S_ACKNOWLEDGE | \
 			 VIRTIO_CONFIG_S_DRIVER | VIRTIO_CONFIG_S_DRIVER_OK | \
 			 VIRTIO_CONFIG_S_FEATURES_OK)
-
-static struct virtio_device *vdev_of(struct fh *host)
-{
-	return &host->dev->vdev;
-}
 
 /* The statsq keeps its buffer, or it would be asked for more for ever. */
 static struct fh *plug(struct kunit *test, u64 features)
@@ -88,23 +84,6 @@ static bool guest_fills(void)
 static void wait_for_nothing(void)
 {
 	msleep(3500);
-}
-
-static void use_memory(unsigned int mib)
-{
-	unsigned long nr = (unsigned long)mib << (20 - PAGE_SHIFT);
-	struct page *page, *next;
-	LIST_HEAD(list);
-
-	while (nr--) {
-		page = alloc_page(GFP_KERNEL | __GFP_NORETRY | __GFP_NOWARN);
-		if (!page)
-			break;
-		memset(page_address(page), 0x55, PAGE_SIZE);
-		list_add(&page->lru, &list);
-	}
-	list_for_each_entry_safe(page, next, &list, lru)
-		put_page(page);
 }
 
 /* As far as this kernel can be asked for it */
@@ -352,7 +331,7 @@ static void b10_without_deflate_on_oom_nothing_comes_back(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, inside_oom(vdev), 0UL);
 	KUNIT_EXPECT_EQ(test, inside_shrink_count(vdev), 0UL);
 	KUNIT_EXPECT_EQ(test, inside_shrink(vdev, 1000), SHRINK_STOP);
-	use_memory(32);
+	guest_use_memory(32);
 	KUNIT_EXPECT_EQ(test, inside_oom(vdev), 0UL);
 	msleep(500);
 	KUNIT_EXPECT_EQ(test, seen(host, FH_DEFLATE), 0ULL);
@@ -627,14 +606,14 @@ static void b13_pages_stay_until_the_host_used_their_return(struct kunit *test)
 	fh_target(host, 0);
 	KUNIT_ASSERT_TRUE(test, fh_until(fh_count(host, FH_RETURNING) ==
 					 LITTLE));
-	use_memory(32);
+	guest_use_memory(32);
 	wait_for_nothing();
 	expect_kept(test, host, LITTLE);
 	KUNIT_EXPECT_EQ(test, inside(vdev).returned, 0L);
 
 	KUNIT_EXPECT_EQ(test, fh_release(host, FH_DEFLATE, 3), 3U);
 	KUNIT_EXPECT_TRUE(test, fh_until(inside(vdev).returned));
-	use_memory(32);
+	guest_use_memory(32);
 	expect_kept(test, host, LITTLE - 3 * BUFFER);
 	KUNIT_EXPECT_EQ(test, inside(vdev).returned * FH_PPP, 3L * BUFFER);
 	fh_policy(host, FH_DEFLATE, USE);
@@ -649,7 +628,7 @@ static void b13_oom_frees_nothing_before_the_host_answers(struct kunit *test)
 
 	fh_policy(host, FH_DEFLATE, HOLD);
 	KUNIT_EXPECT_EQ(test, inside_oom(vdev), 0UL);
-	use_memory(16);
+	guest_use_memory(16);
 	expect_kept(test, host, FH_MIB);
 	KUNIT_EXPECT_EQ(test, inside(vdev).returned, 0L);
 	fh_policy(host, FH_DEFLATE, USE);
@@ -681,7 +660,7 @@ static void b13_at_reset(struct fh *host, enum fh_event_type type, u32 arg)
 
 	if (type != FH_EV_RESET || !fh_count(host, FH_RETURNING))
 		return;
-	use_memory(16);
+	guest_use_memory(16);
 	expect_kept(test, host, LITTLE);
 	host->hook = NULL;
 }
@@ -716,13 +695,14 @@ static void b14_without_must_tell_host_they_are_free_at_once(struct kunit *test)
  * B15, B16: pages that the host has not yet used
  */
 
+/* There are more of them if mm migrated pages: to others, offered as well. */
 static void check_untouched(struct kunit *test, struct fh *host,
 			    unsigned long offered)
 {
-	KUNIT_EXPECT_EQ(test, fh_count(host, FH_OFFERED), offered);
+	KUNIT_EXPECT_GE(test, fh_count(host, FH_OFFERED), offered);
 	KUNIT_EXPECT_EQ(test, nr_free(host, FH_OFFERED), 0U);
-	KUNIT_EXPECT_EQ(test, inside(vdev_of(host)).offered * FH_PPP,
-			(long)offered);
+	KUNIT_EXPECT_EQ(test, look(host).offered * FH_PPP,
+			(long)fh_count(host, FH_OFFERED));
 	fh_check(host);
 }
 
@@ -736,7 +716,7 @@ static void b15_an_offered_page_is_left_alone_in_need(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, inside_shrink(vdev, 1000), SHRINK_STOP);
 	inside_memory(vdev, MEM_GOING_OFFLINE);
 	inside_memory(vdev, MEM_CANCEL_OFFLINE);
-	use_memory(64);
+	guest_use_memory(64);
 	compact();
 	wait_for_nothing();
 	KUNIT_EXPECT_PTR_EQ(test, inside_isolate(vdev), NULL);
@@ -756,7 +736,7 @@ static void b15_mm_gets_held_pages_only(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, inside(vdev).held * FH_PPP, 5L * BUFFER);
 	inside_putback(vdev, isolate(test, host));
 	compact();
-	use_memory(64);
+	guest_use_memory(64);
 	check_untouched(test, host, 2 * LITTLE - 5 * BUFFER);
 	fh_policy(host, FH_INFLATE, USE);
 	KUNIT_EXPECT_TRUE(test, fh_settles(host, 2 * LITTLE));

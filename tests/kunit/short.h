@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Short names for what suites do all the time
+ */
+#ifndef SHORT_H
+#define SHORT_H
+
+#include <kunit/test.h>
+
+#include "fake_host.h"
+#include "inside.h"
+
+static const struct fh_policy __maybe_unused holding = { .hold = true };
+static const struct fh_policy __maybe_unused prompt;
+
+static inline struct virtio_device *vdev_of(struct fh *host)
+{
+	return &host->dev->vdev;
+}
+
+static inline struct inside look(struct fh *host)
+{
+	return inside(vdev_of(host));
+}
+
+static inline bool in_state(struct fh *host, const char *state)
+{
+	return inside_is(vdev_of(host), state);
+}
+
+static inline u64 buffers(struct fh *host, enum fh_queue_nr q)
+{
+	return host->queues[q].nr_seen;
+}
+
+/* @pages: of 4 KiB */
+static inline void resize(struct kunit *test, u32 pages)
+{
+	struct fh *host = test->priv;
+
+	fh_target(host, pages);
+	KUNIT_ASSERT_TRUE_MSG(test, fh_settles(host, pages),
+			      "asked for %u, is %u", pages, fh_actual(host));
+}
+
+#endif /* SHORT_H */
