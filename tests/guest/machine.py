@@ -164,7 +164,7 @@ def _balloon_arguments(config):
     return arguments
 
 
-def _kernel_command_line(config):
+def kernel_command_line(config):
     # The check of the timer is wrong if the machine is busy, and panics.
     words = ['console=ttyS0 panic=-1 oops=panic no_timer_check']
     if config.driver:
@@ -215,7 +215,7 @@ def qemu_command(config, fds):
                '-kernel', (environment()['VMLINUZ'] if config.suspend
                            else str(kernel())),
                '-initrd', str(initramfs(config.modules)),
-               '-append', _kernel_command_line(config)]
+               '-append', kernel_command_line(config)]
     if not config.reboot:
         command.append('-no-reboot')
     if config.paused:
