@@ -127,20 +127,39 @@ class Domain(Guest):
         self.directory.mkdir()
         (self.directory / 'domain.xml').write_text(self.xml())
         self.host.virsh('define', f'{self.folder}/domain.xml')
-        self.resume_from('start', self.name)
+        self.host.virsh('start', self.name, timeout=60)
+        self.connect()
         self.wait_up()
 
     def resume_from(self, *command):
-        """Have virsh start QEMU, and open a new channel to the agent."""
+        """Have virsh start QEMU with the guest as it was."""
         self.host.virsh(*command, timeout=60)
-        self.connect()
+        self.reconnect()
 
     def connect(self):
-        """Open a channel to the agent, which notices nothing."""
+        """Open a channel to the agent."""
         self.disconnect()
         sock = self._sockets['agent'] = socket.socket(socket.AF_UNIX)
         sock.connect(str(self.directory / 'agent'))
         self._agent = Agent(sock, self._watch)
+
+    def reconnect(self):
+        """Open a new channel to the agent of a guest that goes on.
+
+        The agent starts anew if it has seen that the old one was closed, which
+        may still come when the new one is open already.
+        """
+        self.connect()
+        for _ in range(2):
+            wait_for(self._agent_answers, bool, 60, 'the agent to answer')
+            time.sleep(0.3)
+
+    def _agent_answers(self):
+        try:
+            self._agent.run('true', 5)
+        except GuestError:
+            return False
+        return True
 
     def disconnect(self):
         """Close the channel to the agent."""
@@ -153,7 +172,7 @@ class Domain(Guest):
         shutil.rmtree(self.directory)
         self.host, self.directory = host, host.path(self.folder)
         self._console_seen = 0
-        self.connect()
+        self.reconnect()
 
     def close(self):
         """End QEMU, whatever its state, and forget the domain."""

@@ -3,7 +3,7 @@
 
 import pytest
 
-from base import MIB
+from base import KIB, MIB
 from domain import domain
 from host import SHARED, host as another
 
@@ -17,23 +17,31 @@ def other_host(host):
         yield running
 
 
-def check_goes_on(running, full):
+@pytest.fixture(scope='module', name='running')
+def one_gib_domain(host):
+    """A domain of 1 GiB that has written to most of it, with statistics."""
+    with domain(host, period=1) as running:
+        running.full = running.total()
+        running.file = running.sh(
+            'dd if=/dev/urandom of=/run/file bs=1M count=32 2>/dev/null; '
+            'md5sum /run/file')
+        running.touch(700 * MIB)
+        yield running
+
+
+def check_goes_on(running):
     """As if nothing had been: sizes, statistics, the driver itself."""
+    assert running.virsh('domstate').strip() == 'running'
     running.wait_size(SIZE)
-    assert running.total() == full - (running.size - SIZE)
-    assert running.wait_update()['available'] * 1024 == running.total()
-    assert running.status()['held'] == f'{(running.size - SIZE) // 1024} kB'
-    running.setmem_to(SIZE // 2)
-    assert running.total() == full - (running.size - SIZE // 2)
+    taken = running.size - SIZE
+    assert running.total() == running.full - taken
+    assert running.wait_update()['available'] * KIB == running.total()
+    assert running.status()['held'] == f'{taken // KIB} kB'
+    running.setmem_to(SIZE - 128 * MIB)
+    assert running.total() == running.full - taken - 128 * MIB
     running.setmem_to(running.size)
-    assert running.total() == full
-    running.setmem_to(SIZE)
-
-
-def keep_file(running):
-    """Have something in memory; its checksum."""
-    return running.sh('head -c 32M /dev/urandom >/run/file; '
-                      'md5sum /run/file')
+    assert running.total() == running.full
+    assert running.sh('md5sum /run/file') == running.file
 
 
 def save_and_restore(running):
@@ -53,20 +61,16 @@ def managed_save_and_start(running):
 
 @pytest.mark.parametrize('amid', [False, True])
 @pytest.mark.parametrize('way', [save_and_restore, managed_save_and_start])
-def test_saved(host, way, amid):
+def test_saved(running, way, amid):
     """The balloon is where it was. Amid: it has not got there yet, and gets
     there afterwards.
     """
-    with domain(host, period=1) as running:
-        full, file = running.total(), keep_file(running)
-        running.touch(700 * MIB)
-        if amid:
-            running.setmem(SIZE)
-        else:
-            running.setmem_to(SIZE)
-        way(running)
-        check_goes_on(running, full)
-        assert running.sh('md5sum /run/file') == file
+    if amid:
+        running.setmem(SIZE)
+    else:
+        running.setmem_to(SIZE)
+    way(running)
+    check_goes_on(running)
 
 
 def migrate(running, to, *options):
@@ -78,18 +82,14 @@ def migrate(running, to, *options):
     running.arrive(to)
 
 
-@pytest.mark.parametrize('options', [[], ['--p2p']])
-def test_migrated(host, other, options):
-    """There and back: virsh, or one libvirtd, talks to the other libvirtd.
+def test_migrated(running, host, other):
+    """There, where virsh talks to both libvirtds; and back, where one of them
+    talks to the other.
 
     The guest does nothing meanwhile: QEMU 7.2 without KVM breaks one that is
     busy, with any driver.
     """
-    with domain(host, period=1) as running:
-        full, file = running.total(), keep_file(running)
+    for to, options in ((other, ()), (host, ('--p2p',))):
         running.setmem_to(SIZE)
-        for to in (other, host):
-            migrate(running, to, *options)
-            assert running.virsh('domstate').strip() == 'running'
-            check_goes_on(running, full)
-        assert running.sh('md5sum /run/file') == file
+        migrate(running, to, *options)
+        check_goes_on(running)
