@@ -5,6 +5,7 @@ import pytest
 
 from base import KIB, MIB, wait_for
 from domain import domain
+from host import VirshError
 
 NEED = 700    # MiB that a program wants
 
@@ -80,3 +81,27 @@ def test_free_page_reporting(host, value):
         total = running.total()
         running.setmem_to(512 * MIB)
         assert running.total() == total - 512 * MIB
+
+
+def test_half_from_the_start(host):
+    """<currentMemory> is what the host wants before there is a driver."""
+    with domain(host, current=512 * MIB) as running:
+        running.wait_size(512 * MIB)
+        total = running.total()
+        running.setmem_to(running.size)
+        assert running.total() == total + 512 * MIB
+
+
+def test_a_domain_without_balloon(host):
+    """The module loads all the same, and can be unloaded."""
+    with domain(host, model='none') as running:
+        assert running.devices() == []
+        assert 'virtio_balloon' in running.sh('lsmod')
+        total = running.total()
+        with pytest.raises(VirshError, match='balloon'):
+            running.setmem(512 * MIB)
+        assert 'actual' not in running.dommemstat()
+        assert running.used() == running.size
+        assert running.total() == total
+        running.unload()
+        running.load()
