@@ -38,6 +38,8 @@ def parse_arguments():
         help='only the suites of that name')
     add('--seed', type=int, metavar='N', help='of what is random')
     add('--steps', type=int, metavar='N', help='of the fuzzing host')
+    add('--fuzz', metavar='CASE/ROUND', help='only that round of it, with its '
+        'steps in the log, for example lifecycle/85')
     add('--param', metavar='NAME=VALUE', action='append', default=[],
         help='a parameter of the driver')
     add('--real-time', action='store_true',
@@ -61,7 +63,8 @@ def module_parameters(options):
     """What insmod is told: of the driver, and of the tests."""
     tests = [f'suites={options.suite}']
     tests += [f'{name}={value}' for name, value in
-              (('seed', options.seed), ('steps', options.steps))
+              (('seed', options.seed), ('steps', options.steps),
+               ('fuzz', options.fuzz))
               if value is not None]
     return {'driver': ' '.join(options.param), 'tests': ' '.join(tests)}
 
