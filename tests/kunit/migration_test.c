@@ -62,8 +62,7 @@ static void migrate_some(struct kunit *test, struct fh *host, unsigned int nr)
 	struct page *page;
 
 	while (nr--) {
-		page = isolate(host);
-		KUNIT_ASSERT_NOT_NULL(test, page);
+		KUNIT_ASSERT_TRUE(test, fh_until((page = isolate(host))));
 		KUNIT_ASSERT_EQ(test, migrate(host, page), 0);
 	}
 }

@@ -6,9 +6,11 @@
 #define SHORT_H
 
 #include <kunit/test.h>
+#include <linux/sizes.h>
 
 #include "fake_host.h"
 #include "inside.h"
+#include "suites.h"
 
 static const struct fh_policy __maybe_unused holding = { .hold = true };
 static const struct fh_policy __maybe_unused prompt;
@@ -31,6 +33,15 @@ static inline bool in_state(struct fh *host, const char *state)
 static inline u64 buffers(struct fh *host, enum fh_queue_nr q)
 {
 	return host->queues[q].nr_seen;
+}
+
+/*
+ * Guest pages that the rest of the guest may take or free meanwhile: more where
+ * other processors do something, too.
+ */
+static inline long slack(void)
+{
+	return (time_travels() ? SZ_1M : SZ_8M) / PAGE_SIZE;
 }
 
 /* @pages: of 4 KiB */
