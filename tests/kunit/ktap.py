@@ -85,9 +85,9 @@ class Results:
             if KTAP.match(line):
                 self.details = FAILURE.match(line) is not None
                 return True
-            if self.details and line.startswith('    '):
+            if self.details:    # up to a line without indentation
+                self.details = line.startswith('    ')
                 return True
-            self.details = False
         self.last = line
         return False
 
