@@ -124,6 +124,13 @@ void inside_pm(struct virtio_device *vdev, unsigned long action)
 	vb->pm_nb.notifier_call(&vb->pm_nb, action, NULL);
 }
 
+void inside_reboot(struct virtio_device *vdev)
+{
+	struct vb *vb = vdev->priv;
+
+	vb->reboot_nb.notifier_call(&vb->reboot_nb, SYS_RESTART, NULL);
+}
+
 #ifdef VB_MIGRATION
 struct page *inside_isolate(struct virtio_device *vdev)
 {

@@ -58,6 +58,8 @@ unsigned long inside_shrink_count(struct virtio_device *vdev);
 unsigned long inside_shrink(struct virtio_device *vdev, unsigned long nr);
 void inside_memory(struct virtio_device *vdev, unsigned long action);
 void inside_pm(struct virtio_device *vdev, unsigned long action);
+/* The machine goes down, or starts another kernel. */
+void inside_reboot(struct virtio_device *vdev);
 
 /*
  * As compaction does: isolates the page that is next on mm's list. Then either

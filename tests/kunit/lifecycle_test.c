@@ -10,6 +10,7 @@
 #include <linux/mm.h>
 #include <linux/seq_file.h>
 #include <linux/suspend.h>
+#include <linux/tracepoint.h>
 
 #include "fake_host.h"
 #include "guest.h"
@@ -613,6 +614,36 @@ static void failed_device_works_again_when_rebound(struct kunit *test)
 }
 
 /*
+ * Reboot, and a kexec
+ */
+
+/* Whatever the host says, the pages stay where they are until the end. */
+static void nothing_goes_on_when_the_machine_goes_down(struct kunit *test)
+{
+	struct fh *host = test->priv;
+	unsigned long from, ram = totalram_pages();
+
+	plug(test, host, FH_ALL_FEATURES);
+	inflate(test, host, GOAL);
+	fh_policy(host, FH_INFLATE, holds);
+	fh_target(host, 2 * GOAL);
+	KUNIT_ASSERT_TRUE(test, fh_until(fh_fetched(host, FH_INFLATE)));
+	inside_reboot(vdev_of(host));
+	KUNIT_EXPECT_EQ(test, host->status, 0);
+	KUNIT_EXPECT_TRUE(test, inside(vdev_of(host)).was_reset);
+	from = host->nr_events;
+	fh_target(host, 0);
+	fh_hint(host, HINT_ID);
+	msleep(5000);
+	KUNIT_EXPECT_EQ(test, host->nr_events, from);
+	KUNIT_EXPECT_EQ(test, inside(vdev_of(host)).held,
+			(long)(GOAL / FH_PPP));
+	fh_unplug(host);
+	KUNIT_EXPECT_EQ(test, totalram_pages(), ram);
+	KUNIT_EXPECT_EQ(test, fh_lost(host), 0UL);
+}
+
+/*
  * Suspend
  */
 
@@ -920,6 +951,21 @@ static void frozen_and_removed(struct kunit *test)
 	inflate(test, host, GOAL);
 	freeze(test, host);
 	fh_unplug(host);
+	expect_all_back(test, host, ram);
+}
+
+/* As a kernel that hibernates does, when it has written its image */
+static void frozen_and_rebooted(struct kunit *test)
+{
+	struct fh *host = test->priv;
+	unsigned long from, ram = totalram_pages();
+
+	plug(test, host, FH_ALL_FEATURES);
+	inflate(test, host, GOAL);
+	freeze(test, host);
+	from = host->nr_events;
+	inside_reboot(vdev_of(host));
+	KUNIT_EXPECT_EQ(test, host->nr_events, from);
 	expect_all_back(test, host, ram);
 }
 
@@ -1599,6 +1645,98 @@ static void status_file_goes_with_the_device(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, PTR_ERR_OR_ZERO(file), -ENOENT);
 }
 
+static void status_says_whether_it_reports(struct kunit *test)
+{
+	struct fh *one = test->priv, *two;
+	struct status *status;
+
+	plug(test, one, REPORT);
+	if (!inside(vdev_of(one)).reporting)
+		kunit_skip(test, "no reporting");
+	status = new_status(test, one);
+	EXPECT_LINES(test, status, { "reporting", "on" });
+	set_param(test, "report", "0");
+	read_status(test, one, status);
+	EXPECT_LINES(test, status, { "reporting", "off" });
+	set_param(test, "report", "1");
+
+	two = fh_new(test, 0);
+	KUNIT_ASSERT_NOT_NULL(test, two);
+	plug(test, two, REPORT);
+	read_status(test, two, status);
+	EXPECT_LINES(test, status, { "reporting", "refused" });
+	fh_end(two);
+}
+
+#if defined(CONFIG_TRACEPOINTS) && defined(MODULE)
+/*
+ * Tracing
+ */
+
+/* What virtio_balloon_state told */
+struct traced {
+	struct virtio_device *vdev;
+	char states[200];
+	unsigned int wrong;
+};
+
+static void trace_state(void *data, int dev, const char *from, const char *to,
+			unsigned long available, unsigned long floor)
+{
+	struct traced *traced = data;
+
+	if (dev != traced->vdev->index || !available ||
+	    floor != inside_floor(traced->vdev))
+		traced->wrong++;
+	strlcat(traced->states, from, sizeof(traced->states));
+	strlcat(traced->states, ">", sizeof(traced->states));
+	strlcat(traced->states, to, sizeof(traced->states));
+	strlcat(traced->states, " ", sizeof(traced->states));
+}
+
+/* A tracepoint of the driver, which exports none */
+static struct tracepoint *find_tracepoint(struct fh *host, const char *name)
+{
+	struct module *owner = vdev_of(host)->dev.driver->owner;
+	struct tracepoint *tp;
+	unsigned int i;
+
+	for (i = 0; owner && i < owner->num_tracepoints; i++) {
+		tp = tracepoint_ptr_deref(&owner->tracepoints_ptrs[i]);
+		if (!strcmp(tp->name, name))
+			return tp;
+	}
+	return NULL;
+}
+
+static void tracing_tells_each_state(struct kunit *test)
+{
+	static const char want[] =
+		"idle>inflating inflating>idle idle>deflating deflating>idle ";
+	struct traced traced = { .wrong = 0 };
+	struct fh *host = test->priv;
+	struct tracepoint *tp;
+
+	plug(test, host, 0);
+	tp = find_tracepoint(host, "virtio_balloon_state");
+	if (!tp)
+		kunit_skip(test, "the driver is not a module");
+	traced.vdev = vdev_of(host);
+	KUNIT_ASSERT_EQ(test, tracepoint_probe_register(tp, trace_state,
+							&traced), 0);
+	fh_target(host, 2 * FH_MIB);
+	fh_settles(host, 2 * FH_MIB);
+	fh_until(inside_is(traced.vdev, "idle"));
+	fh_target(host, FH_MIB);
+	fh_settles(host, FH_MIB);
+	fh_until(inside_is(traced.vdev, "idle"));
+	tracepoint_probe_unregister(tp, trace_state, &traced);
+	tracepoint_synchronize_unregister();
+	KUNIT_EXPECT_STREQ(test, traced.states, want);
+	KUNIT_EXPECT_EQ(test, traced.wrong, 0U);
+}
+#endif
+
 static struct kunit_case cases[] = {
 	KUNIT_CASE(every_subset_of_features_works),
 	KUNIT_CASE(offered_unknown_features_are_declined),
@@ -1612,6 +1750,7 @@ static struct kunit_case cases[] = {
 	KUNIT_CASE(removed_while_everything_is_stuck),
 	KUNIT_CASE(pulled_out_with_pages_held),
 	KUNIT_CASE(failed_device_works_again_when_rebound),
+	KUNIT_CASE(nothing_goes_on_when_the_machine_goes_down),
 #ifdef CONFIG_PM_SLEEP
 	KUNIT_CASE_PARAM(sleeps_and_wakes_up_in_every_state, sleep_gen_params),
 	KUNIT_CASE(freeze_waits_for_a_page_that_mm_has_isolated),
@@ -1620,6 +1759,7 @@ static struct kunit_case cases[] = {
 	KUNIT_CASE_PARAM(refused_after_sleep_and_removed, refusal_gen_params),
 	KUNIT_CASE_PARAM(refused_after_sleep_and_rebound, refusal_gen_params),
 	KUNIT_CASE(frozen_and_removed),
+	KUNIT_CASE(frozen_and_rebooted),
 	KUNIT_CASE(queue_missing_after_sleep_costs_its_feature),
 	KUNIT_CASE(slept_a_hundred_times),
 	KUNIT_CASE(hibernation_finds_the_balloon_empty),
@@ -1646,6 +1786,10 @@ static struct kunit_case cases[] = {
 	KUNIT_CASE(status_names_the_features),
 	KUNIT_CASE(status_says_why_it_is_stuck),
 	KUNIT_CASE(status_file_goes_with_the_device),
+	KUNIT_CASE(status_says_whether_it_reports),
+#if defined(CONFIG_TRACEPOINTS) && defined(MODULE)
+	KUNIT_CASE(tracing_tells_each_state),
+#endif
 	{}
 };
 

@@ -276,6 +276,30 @@ static void on_a_broken_device_a_page_stays(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, fh_until(!look(host).held));
 }
 
+/* What the host has used for the last page shows that it is broken. */
+static void if_the_device_breaks_meanwhile_a_page_stays(struct kunit *test)
+{
+	const u64 *features = test->param_value;
+	struct fh *host = at_rest(test, *features, 4 * FH_MIB);
+	struct virtqueue *vq = host->queues[FH_DEFLATE].vq;
+	struct page *page;
+
+	fh_policy(host, FH_DEFLATE,
+		  (struct fh_policy){ .bad_id = true, .mute = true });
+	migrate_some(test, host, 1);
+	page = isolate(host);
+	KUNIT_ASSERT_NOT_NULL(test, page);
+	KUNIT_EXPECT_FALSE(test, virtqueue_is_broken(vq));
+	KUNIT_EXPECT_EQ(test, migrate(host, page), -EAGAIN);
+	KUNIT_EXPECT_TRUE(test, virtqueue_is_broken(vq));
+	KUNIT_EXPECT_EQ(test, look(host).migrated, 1UL);
+	KUNIT_EXPECT_EQ(test, look(host).held, 4 * MIB - 1);
+	KUNIT_EXPECT_EQ(test, fh_owner_of(host, pfn_of(page)), FH_OWNED);
+	fh_config_irq(host);
+	KUNIT_EXPECT_TRUE(test, fh_until(!look(host).held));
+	KUNIT_EXPECT_TRUE(test, fh_until(in_state(host, "broken")));
+}
+
 /*
  * Isolated pages, which mm puts back or moves in its own time
  */
@@ -670,6 +694,8 @@ static struct kunit_case cases[] = {
 	KUNIT_CASE(b14_the_old_page_is_free_at_once),
 	KUNIT_CASE(without_a_buffer_a_page_stays),
 	KUNIT_CASE(on_a_broken_device_a_page_stays),
+	KUNIT_CASE_PARAM(if_the_device_breaks_meanwhile_a_page_stays,
+			 agreement_gen_params),
 	KUNIT_CASE_PARAM(deflating_waits_for_an_isolated_page,
 			 agreement_gen_params),
 	KUNIT_CASE_PARAM(deflating_takes_no_page_for_a_moved_one,
