@@ -15,7 +15,8 @@ import threading
 from provided import pass_on_nice
 
 TOP = pathlib.Path(__file__).resolve().parent.parent.parent
-SOURCES = ('virtio_balloon.c', 'Kbuild', 'Kconfig', 'Makefile', 'include',
+DRIVER = 'virtio_balloon.c'
+SOURCES = (DRIVER, 'Kbuild', 'Kconfig', 'Makefile', 'include',
            'tests/kunit')
 SUFFIXES = ('.c', '.h', '')    # nothing that a build has made
 OF = '.checkout'    # whose build this is
@@ -71,17 +72,38 @@ def remove_orphans(place):
             shutil.rmtree(path.parent, ignore_errors=True)
 
 
-class Build:
-    """Driver and tests, built for a kernel in a folder beside it."""
+def copy_mutant(mutant, source, to):
+    """Make TO a folder with that mutant of the driver in SOURCE."""
+    for name in SOURCES:
+        link = to / name
+        if name not in (DRIVER, 'tests/kunit') and not link.is_symlink():
+            link.symlink_to(source / name)
+    text = mutant.apply((source / DRIVER).read_text(encoding='utf-8'))
+    (to / DRIVER).write_text(text, encoding='utf-8')
 
-    def __init__(self, name, env, flags):
+
+class Build:
+    """Driver and tests, built for a kernel in a folder beside it.
+
+    A mutant has a folder of its own, and the tests of the sound driver.
+    """
+
+    def __init__(self, name, env, flags='', mutant=None):
         self.name, self.env, self.flags = name, env, flags
+        self.mutant = mutant
         place = pathlib.Path(env['KDIR']).parent / 'kunit'
         remove_orphans(place)
         mark = hashlib.sha256(bytes(TOP)).hexdigest()[:8]
-        self.dir = place / (mark + ('-flags' if flags else ''))
-        self.dir.mkdir(parents=True, exist_ok=True)
-        (self.dir / OF).write_text(str(TOP))
+        self.dir = self._folder(place / (mark + ('-flags' if flags else '')))
+        self.driver = self.dir if not mutant else self._folder(
+            self.dir.with_name(self.dir.name + '-mutant'))
+        self.log = self.driver / 'kernel.log'
+
+    @staticmethod
+    def _folder(path):
+        path.mkdir(parents=True, exist_ok=True)
+        (path / OF).write_text(str(TOP))
+        return path
 
     @contextlib.contextmanager
     def locked(self):
@@ -95,13 +117,15 @@ class Build:
         if not (TOP / 'tests/kunit/Kbuild').exists():
             raise CannotRun('there are no tests: no tests/kunit/Kbuild')
         copy_sources(self.dir)
-        self._make(self.dir)
-        self._make(self.dir / 'tests/kunit')
+        if self.mutant:
+            copy_mutant(self.mutant, self.dir, self.driver)
+        self._make(self.driver, self.driver)
+        self._make(self.dir, self.dir / 'tests/kunit')
 
-    def _make(self, folder):
+    def _make(self, top, folder):
         # gcov counts, and UBSAN looks, where these say so.
         variables = ['GCOV_PROFILE=y', 'UBSAN_SANITIZE=y', 'KCFLAGS='
-                     f'-fmacro-prefix-map={self.dir}/= {self.flags}'.strip()]
+                     f'-fmacro-prefix-map={top}/= {self.flags}'.strip()]
         arch = 'um' if self.name == 'uml' else 'x86_64'
         environment = {key: value for key, value in os.environ.items()
                        if key not in ('MAKEFLAGS', 'MFLAGS', 'MAKELEVEL')}
@@ -118,7 +142,7 @@ class Build:
 
     def modules(self):
         """Paths of the driver and of the tests."""
-        return (self.dir / 'virtio_balloon.ko',
+        return (self.driver / 'virtio_balloon.ko',
                 self.dir / 'tests/kunit/virtio_balloon_kunit.ko')
 
     def copy_notes(self, to):

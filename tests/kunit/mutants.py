@@ -9,6 +9,10 @@ mistakes that are easily made, one for each rule that they break.
 import dataclasses
 
 
+class DoesNotFit(Exception):
+    """The text to replace is not there, or more than once."""
+
+
 @dataclasses.dataclass
 class Mutant:
     """What is replaced by what, and what then must be seen where."""
@@ -17,8 +21,16 @@ class Mutant:
     old: str
     new: str
     suite: str
-    seen: str    # regular expression, in the log or in a failure
+    seen: str    # regular expression, in what the run complains of
     kernel: str = 'uml'
+
+    def apply(self, driver):
+        """The text of the driver with the mistake in it."""
+        times = driver.count(self.old)
+        if times != 1:
+            raise DoesNotFit(f'mutant {self.name}: the text that it replaces '
+                             f'is in the driver {times} times, not once')
+        return driver.replace(self.old, self.new)
 
 
 CANARIES = [
@@ -53,24 +65,117 @@ CANARIES = [
            '\tspin_unlock(&vb->inflateq.lock);\n',
            'virtio_balloon_smoke', r'irq lock inversion|inconsistent lock'),
     Mutant('leaked_page',
-           '\t\tnr = vb_run_pages(run);\n\t\tset_page_private(run, 0);\n'
+           '\t\tnr = vb_run_pages(run);\n'
            '\t\tvb_free_run(page_to_pfn(run), nr);\n',
-           '\t\tnr = vb_run_pages(run);\n\t\tset_page_private(run, 0);\n'
+           '\t\tnr = vb_run_pages(run);\n'
            '\t\tvb_free_run(page_to_pfn(run), nr - 1);\n',
-           'virtio_balloon_smoke', r'free again'),
+           'virtio_balloon_smoke', r'fh_lost\(host\) == [1-9]'),
     Mutant('leaked_memory',
-           '\t\tkfree(buf->pfns);\n\t\tkfree(buf);\n\t}\n',
-           '\t\tkfree(buf);\n\t}\n',
-           'virtio_balloon_smoke', r'kmemleak|unreferenced object'),
+           '\tkfree(vb->stats);\n\tkfree(vb->events);\n',
+           '\tkfree(vb->stats);\n',
+           'virtio_balloon_smoke', r'kmemleak: unreferenced object'),
     Mutant('used_before_ack',
            '\tif (!vb->must_tell)\n\t\tvb_release(vb, &runs, nr);\n',
            '\tif (vb->must_tell)\n'
            '\t\tlist_splice_init(&buf->runs, &runs);\n'
            '\tvb_release(vb, &runs, nr);\n',
-           'virtio_balloon_smoke', r'was written to while returning'),
+           'virtio_balloon_smoke', r'is free while (owned|returning)'),
     Mutant('double_completion',
            '\t\tq->used(vb, buf);\n\t\tvb_buf_put(q, buf);\n',
            '\t\tq->used(vb, buf);\n\t\tvb_buf_put(q, buf);\n'
            '\t\tvb_buf_put(q, buf);\n',
            'virtio_balloon_smoke', r'list_add double add'),
 ]
+
+
+def failed(case):
+    """How a failed case looks in the log."""
+    return fr'not ok \d+ {case}'
+
+
+MUTANTS = [
+    # Queues
+    Mutant('offered_pages_counted',    # B15
+           'vb_publish(vb, atomic_long_read(&vb->held) * VB_PPP);',
+           'vb_publish(vb, (atomic_long_read(&vb->held) +\n'
+           '\t\t\t\tatomic_long_read(&vb->offered)) * VB_PPP);',
+           'virtio_balloon_spec_queues', failed('b15_')),
+    Mutant('removed_unannounced',    # B12
+           '\twhile (!rc && atomic_long_read(&vb->held)) {\n',
+           '\twhile (0) {\n',
+           'virtio_balloon_spec_queues', failed('b12_removal_announces_')),
+    Mutant('stale_actual_believed',    # B17
+           '\tif (actual == vb->published && !vb->unpublished)\n',
+           '\tif (actual == vb->published)\n',
+           'virtio_balloon_spec_queues', failed('b17_')),
+    Mutant('used_length_believed',    # B19
+           '\ttoken = virtqueue_get_buf(q->vq, &len);\n\tif (token) {\n',
+           '\ttoken = virtqueue_get_buf(q->vq, &len);\n'
+           '\tif (token && len > 0x10000)\n\t\ttoken = NULL;\n'
+           '\tif (token) {\n',
+           'virtio_balloon_spec_queues', failed('b19_')),
+    Mutant('stats_changed_in_flight',    # B21
+           '\tif (!virtqueue_get_buf(vb->statsq, &len) ||'
+           ' vb_offer_stats(vb))\n\t\treturn;\n',
+           '\tvirtqueue_get_buf(vb->statsq, &len);\n'
+           '\tif (vb_offer_stats(vb))\n\t\treturn;\n',
+           'virtio_balloon_spec_queues', failed('b21_')),
+    # Free pages
+    Mutant('hints_kept_after_done',    # B37
+           '\tif (stale && !vb->hint_open) {\n\t\tvb_hint_free_all(vb);\n',
+           '\tif (stale && !vb->hint_open) {\n',
+           'virtio_balloon_spec_free_pages', failed('b3[79]_')),
+    Mutant('report_ends_without_reset',    # B46
+           '\t\tif (!slices || vb_is_broken(vb))\n\t\t\tvb_reset(vb);\n',
+           '\t\tif (!slices || vb_is_broken(vb))\n\t\t\treturn -EIO;\n',
+           'virtio_balloon_spec_free_pages', failed('b46_')),
+    Mutant('round_never_ends',    # B35
+           '\tif (rc != -EAGAIN)\n\t\tvb_hint_end(vb);\n', '',
+           'virtio_balloon_spec_free_pages', failed('b35_')),
+    # Life cycle
+    Mutant('reclaimed_before_reset',    # G6
+           '\tvb_reset(vb);\n\tvb_report_stop(vb);\n\tvb_reclaim(vb);\n',
+           '\tvb_reclaim(vb);\n\tvb_reset(vb);\n\tvb_report_stop(vb);\n',
+           'virtio_balloon_spec_general', failed('g06_')),
+    Mutant('notified_before_ready',    # G11
+           '\tvirtio_device_ready(vb->vdev);\n\tif (vb->statsq)\n'
+           '\t\tvirtqueue_kick(vb->statsq);\n',
+           '\tif (vb->statsq)\n\t\tvirtqueue_kick(vb->statsq);\n'
+           '\tvirtio_device_ready(vb->vdev);\n',
+           'virtio_balloon_spec_general', failed('g11_')),
+    Mutant('goes_on_when_it_reboots',
+           '\tvb_stop(vb);\n\tif (vb->inflateq.vq)\n\t\tvb_reset(vb);\n'
+           '\treturn NOTIFY_OK;\n',
+           '\tvb_set_phase(vb, vb->phase);\n\treturn NOTIFY_OK;\n',
+           'virtio_balloon_lifecycle', failed('nothing_goes_on_when_')),
+    # Sizing
+    Mutant('inflates_too_much',
+           '\tneed = vb->target - atomic_long_read(&vb->held) -\n'
+           '\t       atomic_long_read(&vb->offered);\n',
+           '\tneed = vb->target - atomic_long_read(&vb->held);\n',
+           'virtio_balloon_sizing', failed('b16_')),
+    Mutant('offered_before_returned',    # B12
+           '\trc = vb_drain(vb, &vb->deflateq, deadline);\n'
+           '\tif (rc || !buf->nr_pages) {\n',
+           '\trc = 0;\n\tif (rc || !buf->nr_pages) {\n',
+           'virtio_balloon_sizing', failed('all_deflation_ends_')),
+    Mutant('silent_host_not_asked',
+           '\t\t\trc = -ETIMEDOUT;\n\t\tvb_nudge(q);\n',
+           '\t\t\trc = -ETIMEDOUT;\n',
+           'virtio_balloon_sizing', failed('a_lost_notification_')),
+    # Pressure
+    Mutant('oom_waits_for_no_buffer',
+           'vb_urgent_buf(vb, keep, oom && !done)',
+           'vb_urgent_buf(vb, keep, false)',
+           'virtio_balloon_pressure', failed('without_a_buffer_it_waits_')),
+    # Hinting, migration
+    Mutant('hints_below_the_floor',
+           'min(si_mem_available(), free) - (long)vb_floor_now(vb);',
+           'min(si_mem_available(), free);',
+           'virtio_balloon_hint', failed('all_but_the_floor_')),
+    Mutant('migrated_page_not_managed',
+           '\tif (!vb->oom)\n\t\tadjust_managed_page_count(page, 1);\n', '',
+           'virtio_balloon_migration', failed('mem_total_stays_')),
+]
+
+BY_NAME = {mutant.name: mutant for mutant in CANARIES + MUTANTS}

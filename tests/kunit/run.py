@@ -17,12 +17,13 @@ sys.path.insert(0, str(HERE.parent / 'guest'))
 import in_tree    # noqa: E402
 import kernels    # noqa: E402
 import ktap    # noqa: E402
+import mutants    # noqa: E402
 
 TIMEOUTS = {'uml': 600, 'debug': 1800}
 SHOWN = 200    # lines of complaints
 
 
-def parse_arguments():
+def parse_arguments(words=None):
     """The options."""
     parser = argparse.ArgumentParser(
         prog='scripts/kunit', allow_abbrev=False,
@@ -50,13 +51,16 @@ def parse_arguments():
         help='more words for the command line of the kernel')
     add('--driver-flags', metavar='FLAGS', default='',
         help='more flags for the compiler, for example -DNAME')
+    add('--mutant', choices=sorted(mutants.BY_NAME), metavar='NAME',
+        help='a broken driver, of those that scripts/canaries tries: '
+        'the tests should fail')
     add('--timeout', type=float, metavar='SECONDS',
         help='end it after that: 600, with --kernel debug 1800')
     add('--kunit-py', action='store_true',
         help='instead: put driver and tests into a kernel tree and have its '
         'own tools/testing/kunit/kunit.py build and run them')
     add('--raw', action='store_true', help='show the whole log of the kernel')
-    return parser.parse_args()
+    return parser.parse_args(words)
 
 
 def module_parameters(options):
@@ -71,7 +75,7 @@ def module_parameters(options):
 
 def run_in_tree(options, env):
     """Numbers of passed, failed and skipped tests."""
-    build = kernels.Build('uml', env, '')
+    build = kernels.Build('uml', env)
     place = build.dir.with_name(build.dir.name + '-tree')
     place.mkdir(exist_ok=True)
     shutil.copyfile(build.dir / kernels.OF, place / kernels.OF)
@@ -81,8 +85,9 @@ def run_in_tree(options, env):
 
 def run(options, env, tmp):
     """Build and boot. What the log says, and its lines."""
-    build = kernels.Build(options.kernel, env, options.driver_flags)
-    options.log = build.dir / 'kernel.log'
+    build = kernels.Build(options.kernel, env, options.driver_flags,
+                          mutants.BY_NAME.get(options.mutant))
+    options.log = build.log
     files = module_parameters(options)
     if options.coverage:
         files['coverage'] = 'port' if options.kernel == 'debug' else str(tmp)
@@ -152,18 +157,23 @@ def finish(passed, failed, skipped=0):
     return 0 if passed and not failed else 1
 
 
-def main():
+def run_and_report(options, env):
     """Run the tests; the exit status."""
+    with tempfile.TemporaryDirectory(prefix='kunit-') as tmp:
+        results, lines = run(options, env, pathlib.Path(tmp))
+    return report(results, lines, options)
+
+
+def main():
+    """What the options say; the exit status."""
     options = parse_arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         env = kernels.prepare(options.kernel)
         if options.kunit_py:
             return finish(*run_in_tree(options, env))
-        with tempfile.TemporaryDirectory(prefix='kunit-') as tmp:
-            results, lines = run(options, env, pathlib.Path(tmp))
-        return report(results, lines, options)
-    except kernels.CannotRun as error:
+        return run_and_report(options, env)
+    except (kernels.CannotRun, mutants.DoesNotFit) as error:
         print(f'kunit: {error}', file=sys.stderr)
         return finish(0, 1)
 
