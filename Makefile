@@ -12,6 +12,8 @@
 # make test               scripts/test: the driver in guests under QEMU
 # make matrix             build it for every supported kernel and boot each
 # make kunit              scripts/kunit: the driver in a kernel with all checks on
+# make canaries           scripts/canaries: broken drivers, which those must find
+# make coverage           scripts/coverage: what of the driver they reach
 # make fuzz SEED=N STEPS=N ... with a host that does as it likes
 #
 # DESTDIR is for packages: nothing outside of it is touched.
@@ -80,6 +82,12 @@ test:
 kunit:
 	scripts/kunit
 
+canaries:
+	scripts/canaries
+
+coverage:
+	scripts/coverage
+
 fuzz:
 	scripts/kunit --suite '*fuzz*' $(if $(SEED),--seed $(SEED)) \
 		$(if $(STEPS),--steps $(STEPS))
@@ -88,4 +96,4 @@ matrix:
 	scripts/kernels --test
 
 .PHONY: modules headers no-dkms clean install uninstall dkms deb check test \
-	kunit fuzz matrix
+	kunit canaries coverage fuzz matrix

@@ -86,15 +86,17 @@ class Build:
     """Driver and tests, built for a kernel in a folder beside it.
 
     A mutant has a folder of its own, and the tests of the sound driver.
+    COUNTED: without UBSAN, whose checks would count as branches not taken.
     """
 
-    def __init__(self, name, env, flags='', mutant=None):
+    def __init__(self, name, env, flags='', mutant=None, counted=False):
         self.name, self.env, self.flags = name, env, flags
-        self.mutant = mutant
+        self.mutant, self.counted = mutant, counted
         place = pathlib.Path(env['KDIR']).parent / 'kunit'
         remove_orphans(place)
         mark = hashlib.sha256(bytes(TOP)).hexdigest()[:8]
-        self.dir = self._folder(place / (mark + ('-flags' if flags else '')))
+        mark += ('-flags' if flags else '') + ('-counted' if counted else '')
+        self.dir = self._folder(place / mark)
         self.driver = self.dir if not mutant else self._folder(
             self.dir.with_name(self.dir.name + '-mutant'))
         self.log = self.driver / 'kernel.log'
@@ -124,7 +126,8 @@ class Build:
 
     def _make(self, top, folder):
         # gcov counts, and UBSAN looks, where these say so.
-        variables = ['GCOV_PROFILE=y', 'UBSAN_SANITIZE=y', 'KCFLAGS='
+        ubsan = 'n' if self.counted else 'y'
+        variables = ['GCOV_PROFILE=y', f'UBSAN_SANITIZE={ubsan}', 'KCFLAGS='
                      f'-fmacro-prefix-map={top}/= {self.flags}'.strip()]
         arch = 'um' if self.name == 'uml' else 'x86_64'
         environment = {key: value for key, value in os.environ.items()

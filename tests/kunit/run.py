@@ -86,7 +86,8 @@ def run_in_tree(options, env):
 def run(options, env, tmp):
     """Build and boot. What the log says, and its lines."""
     build = kernels.Build(options.kernel, env, options.driver_flags,
-                          mutants.BY_NAME.get(options.mutant))
+                          mutants.BY_NAME.get(options.mutant),
+                          bool(options.coverage))
     options.log = build.log
     files = module_parameters(options)
     if options.coverage:
