@@ -11,6 +11,7 @@
 # make check              all that can be said of the sources without a boot
 # make test               scripts/test: the driver in guests under QEMU
 # make matrix             build it for every supported kernel and boot each
+# make arch               build and boot it with other page sizes and byte orders
 # make kunit              scripts/kunit: the driver in a kernel with all checks on
 # make canaries           scripts/canaries: broken drivers, which those must find
 # make coverage           scripts/coverage: what of the driver they reach
@@ -95,5 +96,8 @@ fuzz:
 matrix:
 	scripts/kernels --test
 
+arch:
+	scripts/arch
+
 .PHONY: modules headers no-dkms clean install uninstall dkms deb check test \
-	kunit canaries coverage fuzz matrix
+	kunit canaries coverage fuzz matrix arch

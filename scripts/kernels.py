@@ -86,11 +86,14 @@ MATRIX = CACHE / 'matrix'
 # What Debian has
 
 class Apt:
-    """Debian's suites, with lists and a state of our own."""
+    """Debian's suites, with lists and a state of our own in TOP."""
 
-    def __init__(self):
-        self.dir = MATRIX / 'apt'
+    def __init__(self, top, suites, security_suites=(), more=()):
+        self.top, self.dir = top, top / 'apt'
+        self.suites = (False, suites), (True, security_suites)
+        self.architectures = ('amd64', *more)
         self.options = [
+            *(f'-oAPT::Architectures::={name}' for name in self.architectures),
             '-o', 'APT::Sandbox::User=root',
             '-o', f'Dir::Etc::SourceList={self.dir}/sources.list',
             '-o', 'Dir::Etc::SourceParts=/dev/null',
@@ -99,6 +102,9 @@ class Apt:
             '-o', f'Dir::State={self.dir}/state',
             '-o', f'Dir::State::Status={self.dir}/status',
             '-o', f'Dir::Cache={self.dir}/cache',
+            # Some machines keep none, and to make it takes most of the time.
+            '-o', 'Dir::Cache::pkgcache=pkgcache.bin',
+            '-o', 'Dir::Cache::srcpkgcache=srcpkgcache.bin',
             '-o', 'Acquire::Languages=none']
 
     def sources(self):
@@ -110,13 +116,12 @@ class Apt:
             origin, codename, uri = line.split('|')
             if origin == 'Debian':
                 mirrors.setdefault(codename.endswith('-security'), uri)
-        options = 'arch=amd64'
+        options = f'arch={",".join(self.architectures)}'
         keys = '/usr/share/keyrings/debian-archive-keyring.gpg'
         if os.path.exists(keys):
             options += f' signed-by={keys}'
         return [f'deb [{options}] {mirrors[security]} {suite} main\n'
-                for security, suites in ((False, SUITES),
-                                         (True, SECURITY_SUITES))
+                for security, suites in self.suites
                 for suite in suites if security in mirrors]
 
     def update(self, force=False):
@@ -153,29 +158,31 @@ class Apt:
         """Names of what a package needs, directly or (--recurse) not."""
         lines = run('apt-cache', *self.options, 'depends', '--important',
                     *options, package).splitlines()
-        return [line.split()[-1] for line in lines
-                if re.match(r' *\|?Depends: [^<]', line)]
+        # Packages for all architectures are <NAME:ARCH> to those for others.
+        found = (re.match(r' *\|?Depends: (?:<(\S+):\w+>|([^<]\S*))', line)
+                 for line in lines)
+        return [match[1] or match[2] for match in found if match]
 
     def unpack(self, packages, folder):
         """Fetch packages and unpack them. No script of them runs."""
-        with tempfile.TemporaryDirectory(dir=MATRIX, prefix='.tmp.') as debs:
+        with tempfile.TemporaryDirectory(dir=self.top, prefix='.tmp.') as debs:
             run('apt-get', '-q', *self.options, 'download', *packages,
                 cwd=debs)
             for deb in sorted(pathlib.Path(debs).iterdir()):
                 run('dpkg', '-x', deb, folder)
 
 
-APT = Apt()
+APT = Apt(MATRIX, SUITES, SECURITY_SUITES)
 
 
-def newest_release(series):
+def newest_release(series, flavour, apt):
     """The newest release of a series that has headers and an image."""
     pattern = re.compile(rf'linux-headers-({re.escape(series)}[.-]'
-                         r'(?!\S*-(?:rt|cloud)-)\S+-amd64)')
-    found = [match[1] for match in map(pattern.fullmatch, APT.names) if match]
-    found = [release for release in found if image_packages(release)]
+                         rf'(?!\S*-(?:rt|cloud)-)\S+-{flavour})')
+    found = [match[1] for match in map(pattern.fullmatch, apt.names) if match]
+    found = [release for release in found if image_packages(release, apt)]
     if not found:
-        raise KernelsError(f'Debian has no kernel {series} now')
+        raise KernelsError(f'Debian has no kernel {series} of {flavour} now')
     return max(found, key=functools.cmp_to_key(compare_versions))
 
 
@@ -187,11 +194,11 @@ def compare_versions(one, other):
     return is_true('gt') - is_true('lt')
 
 
-def image_packages(release):
+def image_packages(release, apt):
     """Names of the packages with the kernel and its modules, or ()."""
     for names in ((f'linux-binary-{release}', f'linux-modules-{release}',
                    f'linux-base-{release}'), (f'linux-image-{release}',)):
-        if APT.names.issuperset(names):
+        if apt.names.issuperset(names):
             return names
     return ()
 
@@ -204,17 +211,25 @@ class Kernel:
 
     series: str
     release: str
+    flavour: str = 'amd64'
+    # Not of a kernel, but of all that this class is for:
+    top, apt, make = MATRIX, APT, MAKE
+
+    @property
+    def name(self):
+        """For messages."""
+        return self.series
 
     @property
     def dir(self):
         """Where it is, or will be: scripts/prepare may have it."""
         shared = CACHE / 'kernels' / self.release
-        return shared if shared.is_dir() else MATRIX / self.release
+        return shared if shared.is_dir() else self.top / self.release
 
     @property
     def build_dir(self):
         """For the driver."""
-        return MATRIX / 'build' / self.release
+        return self.top / 'build' / self.release
 
     @property
     def module(self):
@@ -231,17 +246,23 @@ class Kernel:
                 'VB_MODULE': self.module,
                 'VB_STOCK': stock[0] if stock else '', 'VB_QEMU_NEW': ''}
 
+    def packages(self):
+        """Names of the packages it is in."""
+        return [*image_packages(self.release, self.apt),
+                f'linux-headers-{self.release}']
+
     def fetch(self):
         """Make it whole, or not at all."""
         if self.dir.is_dir():
             return
-        headers = f'linux-headers-{self.release}'
-        more = [name for name in APT.depends(headers)
+        # With kbuild's tools for this machine, whatever the kernel's is.
+        more = [name.partition(':')[0] for name in
+                self.apt.depends(f'linux-headers-{self.release}')
                 if re.match('linux-(headers|kbuild)-', name)]
-        say(f'{self.series}: fetching {self.release}')
-        with tempfile.TemporaryDirectory(dir=MATRIX, prefix='.tmp.') as new:
+        say(f'{self.name}: fetching {self.release}')
+        with tempfile.TemporaryDirectory(dir=self.top, prefix='.tmp.') as new:
             new = pathlib.Path(new) / 'kernel'
-            APT.unpack([*image_packages(self.release), headers, *more], new)
+            self.apt.unpack([*self.packages(), *more], new)
             self._arrange(new)
             self._wrap_tools(new, [name for name in more if 'kbuild' in name])
             new.rename(self.dir)
@@ -253,7 +274,7 @@ class Kernel:
             modules.parent.mkdir(exist_ok=True)
             (new / 'usr/lib/modules').rename(modules)
         modules /= self.release
-        image = [*new.glob('boot/vmlinuz-*'), *modules.glob('vmlinuz*')]
+        image = [*new.glob('boot/vmlinu[xz]-*'), *modules.glob('vmlinuz*')]
         image[0].rename(new / 'vmlinuz')
         for name in UNUSED:
             shutil.rmtree(modules / 'kernel' / name, ignore_errors=True)
@@ -276,9 +297,9 @@ class Kernel:
         if not tools:
             return
         names = {name for package in packages
-                 for name in APT.depends(package, '--recurse')
+                 for name in self.apt.depends(package, '--recurse')
                  if re.match(r'lib|zlib', name)}
-        APT.unpack(sorted(names), new / 'tools.deb')
+        self.apt.unpack(sorted(names), new / 'tools.deb')
         (new / 'tools').mkdir()
         for path in (new / 'tools.deb').glob('**/x86_64-linux-gnu/*.so*'):
             if not (new / 'tools' / path.name).exists():
@@ -299,23 +320,24 @@ class Kernel:
             shutil.copy(TOP / name, self.build_dir)
         shutil.copytree(TOP / 'include', self.build_dir / 'include')
         done = subprocess.run(
-            ['make', '-C', self.dir / 'build', f'M={self.build_dir}', *MAKE],
+            ['make', '-C', self.dir / 'build', f'M={self.build_dir}',
+             *self.make],
             text=True, check=False, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, env={**os.environ, 'LC_ALL': 'C'})
         log = self.build_dir / 'build.log'
         log.write_text(done.stdout)
         warnings = [*filter(WARNING.match, done.stdout.splitlines())]
         if done.returncode or not self.module.exists():
-            say(f'{self.series}: the driver was not built, see {log}')
+            say(f'{self.name}: the driver was not built, see {log}')
             return None
         for line in warnings:
-            say(f'{self.series}: {line}')
+            say(f'{self.name}: {line}')
         return warnings
 
     def test(self, *arguments):
         """Run the core tests in guests: (passed, failed)."""
         log, counts = self.build_dir / 'test.log', self.build_dir / 'counts'
-        say(f'{self.series}: testing, see {log}')
+        say(f'{self.name}: testing, see {log}')
         counts.unlink(missing_ok=True)
         environment = {name: str(value)
                        for name, value in self.environment().items()}
@@ -328,7 +350,7 @@ class Kernel:
                      'PYTHONDONTWRITEBYTECODE': '1', 'PYTHONUNBUFFERED': '1'})
         for line in log.read_text().splitlines():
             if re.match(r'(FAILED|ERROR) ', line):
-                say(f'{self.series}: {line}')
+                say(f'{self.name}: {line}')
         if not counts.exists():
             return 0, 1
         passed, failed = re.findall(r'\d+', counts.read_text())[:2]
@@ -342,30 +364,30 @@ def is_too_new(path):
     return 'version `GLIBC' in done.stdout
 
 
-def newest_kernel(series):
+def newest_kernel(series, flavour, kind):
     """The newest kernel of a series, unpacked."""
-    kernel = Kernel(series, newest_release(series))
+    kernel = kind(series, newest_release(series, flavour, kind.apt), flavour)
     kernel.fetch()
     return kernel
 
 
-def provide(series):
+def provide(series, flavour='amd64', kind=Kernel):
     """newest_kernel(), or None; older ones go."""
     try:
-        fresh = APT.update()
+        fresh = kind.apt.update()
         try:
-            kernel = newest_kernel(series)
+            kernel = newest_kernel(series, flavour, kind)
         except KernelsError:
             # Old lists name packages that the mirror no longer has.
             if fresh:
                 raise
-            APT.update(force=True)
-            kernel = newest_kernel(series)
+            kind.apt.update(force=True)
+            kernel = newest_kernel(series, flavour, kind)
     except KernelsError as error:
         say(error)
         return None
-    for folder in (MATRIX, MATRIX / 'build'):
-        for old in folder.glob(f'{series}[.-]*'):
+    for folder in (kind.top, kind.top / 'build'):
+        for old in folder.glob(f'{series}[.-]*-{flavour}'):
             if old.name != kernel.release:
                 shutil.rmtree(old)
     return kernel
@@ -396,14 +418,17 @@ def row(series, kernel, marks):
             passed + (not warnings), failed + bool(warnings))
 
 
-def show(rows):
-    """Print the table."""
-    head = ('series', 'kernel', 'built', 'warnings', 'core tests')
-    widths = [max(map(len, column)) for column in zip(head, *rows)]
+def show(head, rows):
+    """Print the table of row()s, and the sum; the exit status."""
+    table = [head, *(cells for cells, _, _ in rows)]
+    widths = [max(map(len, column)) for column in zip(*table)]
     print()
-    for cells in (head, *rows):
+    for cells in table:
         print('  '.join(cell.ljust(width) for cell, width
                         in zip(cells, widths)).rstrip())
+    passed, failed = (sum(row[n] for row in rows) for n in (1, 2))
+    print(f'\n{passed} passed, {failed} failed')
+    return 1 if failed else 0
 
 
 def options():
@@ -446,21 +471,33 @@ def print_environment(series):
         print(f'{name}={value}')
 
 
-def main():
-    """Do what the command line says; the exit status."""
-    chosen = options()
+def clean_environment():
+    """For the tools that are run."""
     os.environ['LC_ALL'] = 'C'
     os.environ['PATH'] += ':/usr/sbin:/sbin'    # depmod
     for name in ('MAKEFLAGS', 'MFLAGS', 'MAKELEVEL'):
         os.environ.pop(name, None)
+
+
+@contextlib.contextmanager
+def alone(top):
+    """The only run that uses the folder TOP, without what others left."""
+    top.mkdir(parents=True, exist_ok=True)
+    with (top / '.lock').open('w') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for left in top.glob('.tmp.*'):
+            shutil.rmtree(left)
+        yield
+
+
+def main():
+    """Do what the command line says; the exit status."""
+    chosen = options()
+    clean_environment()
     if chosen.env:
         print_environment(chosen.series[0])
         return 0
-    MATRIX.mkdir(parents=True, exist_ok=True)
-    with (MATRIX / '.lock').open('w') as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        for left in MATRIX.glob('.tmp.*'):
-            shutil.rmtree(left)
+    with alone(MATRIX):
         chosen_series = chosen.series or SERIES
         kernels = [provide(series) for series in chosen_series]
         marks = [chosen.m if chosen.test or chosen.ci
@@ -468,10 +505,7 @@ def main():
                  for series in chosen_series]
         with concurrent.futures.ThreadPoolExecutor(chosen.j) as pool:
             rows = [*pool.map(row, chosen_series, kernels, marks)]
-    show([cells for cells, _, _ in rows])
-    passed, failed = (sum(row[n] for row in rows) for n in (1, 2))
-    print(f'\n{passed} passed, {failed} failed')
-    return 1 if failed else 0
+    return show(('series', 'kernel', 'built', 'warnings', 'core tests'), rows)
 
 
 if __name__ == '__main__':
