@@ -20,6 +20,7 @@ import base64
 import collections
 import contextlib
 import dataclasses
+import functools
 import itertools
 import os
 import pathlib
@@ -212,6 +213,12 @@ class Guest(Balloon):
             return ''
         text = path.read_bytes().decode('latin-1')
         return text.replace('\r', '')[start:]
+
+    @functools.cached_property
+    def page(self):
+        """Bytes in a page of the guest; PAGE is the protocol's."""
+        return KIB * int(re.search(r'^KernelPageSize: +(\d+) kB', self.sh(
+            'cat /proc/self/smaps'), re.M)[1])
 
     def meminfo(self):
         """/proc/meminfo: name -> KiB."""

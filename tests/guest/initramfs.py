@@ -9,8 +9,8 @@ import shutil
 import subprocess
 
 from base import HERE, GuestError
-from provided import (balloon_modules, cache_folder, environment, prune,
-                      publish)
+from provided import (BUSYBOX, COMPILER, balloon_modules, cache_folder,
+                      environment, prune, publish)
 
 MODULES = ('virtio_pci', 'virtio_console')
 MODULES_IF_ANY = ('virtio_mmio',)
@@ -96,16 +96,17 @@ def _hog():
     path = cache_folder() / f'hog-{digest}'
     if not path.exists():
         publish(path, lambda out: subprocess.run(
-            ['gcc', '-static', '-O2', '-o', out, source], check=True))
+            [COMPILER, '-static', '-O2', '-o', out, source], check=True))
     return path.read_bytes()
 
 
 @functools.cache
 def _busybox():
-    path = shutil.which('busybox')
+    path = shutil.which(BUSYBOX)
     if not path:
         raise GuestError('no busybox: install busybox-static')
-    applets = subprocess.run([path, '--list'], text=True, check=True,
+    # Debian's has the same applets on all architectures.
+    applets = subprocess.run(['busybox', '--list'], text=True, check=True,
                              stdout=subprocess.PIPE).stdout.split()
     links = [_symlink(f'bin/{name}', 'busybox')
              for name in applets if name != 'busybox']

@@ -59,7 +59,7 @@ def kernel():
     """Path of the kernel to boot."""
     path = pathlib.Path(environment()['VMLINUZ'])
     image = path.read_bytes()
-    if image[0x202:0x206] == b'HdrS' or image.startswith(b'MZ'):
+    if image[0x202:0x206] == b'HdrS':
         digest = hashlib.sha256(image).hexdigest()[:16]
         unpacked = cache_folder() / f'vmlinux-{digest}'
         if not unpacked.exists():

@@ -14,7 +14,7 @@ import time
 from base import GuestError, parse_size
 from initramfs import initramfs
 from kernel_image import kernel
-from provided import environment, new_qemu
+from provided import ARCH, environment, new_qemu
 from qemu_trace import TRACE_EVENTS
 
 BALLOON_ID = 'balloon0'
@@ -24,7 +24,16 @@ ROOT_PORT = 'port0'
 # on an idle machine without KVM, so this only ends hopeless ones.
 BOOT_TIMEOUT = 120
 
-QEMU = 'qemu-system-x86_64'
+PLATFORMS = {
+    # architecture -> (QEMU, machine, CPU, console)
+    'amd64': ('qemu-system-x86_64', 'q35', 'max', 'ttyS0'),
+    # Pointer authentication as the architecture has it is slow to emulate.
+    'arm64': ('qemu-system-aarch64', 'virt', 'max,pauth-impdef=on',
+              'ttyAMA0'),
+    'ppc64el': ('qemu-system-ppc64', 'pseries', 'power9', 'hvc0'),
+    's390x': ('qemu-system-s390x', 's390-ccw-virtio', 'max', 'ttysclp0'),
+}
+QEMU, MACHINE, CPU, CONSOLE = PLATFORMS[ARCH]
 MACHINES = {
     # machine -> (-machine value, transport of its virtio devices, arguments)
     'q35': ('q35', 'pci', ()),
@@ -32,10 +41,15 @@ MACHINES = {
     # Without PIC, as nobody sets that up, and it would raise exception 0.
     'microvm': ('microvm,acpi=on,pit=off,pic=off', 'device',
                 ('-global', 'virtio-mmio.force-legacy=off')),
+    'virt': ('virt', 'pci', ()),
+    # Its smallest firmware; without what QEMU warns that it cannot emulate.
+    'pseries': ('pseries,x-vof=on,cap-cfpc=broken,cap-sbbc=broken,'
+                'cap-ibs=broken,cap-ccf-assist=off', 'pci', ()),
+    's390-ccw-virtio': ('s390-ccw-virtio', 'ccw', ()),
 }
 # The virtio properties whose names really have underscores.
 UNDERSCORED = {'any_layout', 'event_idx', 'indirect_desc', 'iommu_platform',
-               'notify_on_empty', 'queue_reset', 'in_order'}
+               'notify_on_empty', 'queue_reset', 'in_order', 'max_revision'}
 
 
 @dataclasses.dataclass
@@ -44,7 +58,7 @@ class Config:
 
     mem: str = '1G'
     smp: int = 1
-    machine: str = 'q35'
+    machine: str = MACHINE
     qemu: str = None
     balloon: object = True
     hotplug: bool = False
@@ -72,7 +86,7 @@ class Config:
 
     @property
     def transport(self):
-        """'pci' or 'device', as in the names of virtio devices."""
+        """'pci', 'device' or 'ccw', as in the names of virtio devices."""
         return MACHINES[self.machine][1]
 
     @property
@@ -93,7 +107,7 @@ class Config:
 def can_use_kvm():
     """Whether this machine has working hardware virtualization."""
     flags = pathlib.Path('/proc/cpuinfo').read_text()
-    return (re.search(r'\b(vmx|svm)\b', flags) is not None
+    return (ARCH == 'amd64' and re.search(r'\b(vmx|svm)\b', flags) is not None
             and os.access('/dev/kvm', os.R_OK | os.W_OK))
 
 
@@ -166,7 +180,7 @@ def _balloon_arguments(config):
 
 def kernel_command_line(config):
     # The check of the timer is wrong if the machine is busy, and panics.
-    words = ['console=ttyS0 panic=-1 oops=panic no_timer_check']
+    words = [f'console={CONSOLE} panic=-1 oops=panic no_timer_check']
     if config.driver:
         words.append(f'vb_driver={config.driver}')
     if config.params:
@@ -183,7 +197,7 @@ def _machine_arguments(config):
     accel = ['kvm'] if can_use_kvm() else ['tcg,thread=multi']
     return ['-nodefaults', '-no-user-config', '-display', 'none',
             '-machine', f'{MACHINES[config.machine][0]},memory-backend=ram',
-            '-accel', *accel, '-cpu', 'max', '-smp', str(config.smp),
+            '-accel', *accel, '-cpu', CPU, '-smp', str(config.smp),
             '-m', config.mem,
             '-object', f'{config.mem_backend},id=ram,size={config.size}',
             *MACHINES[config.machine][2]]

@@ -11,6 +11,11 @@ from base import TOP
 
 ENV_NAMES = ('CACHE', 'KREL', 'VMLINUZ', 'KDIR', 'MODDIR', 'MODULE', 'STOCK',
              'QEMU_NEW')
+# What else scripts/arch gives: Debian's name of the guest's architecture, a
+# compiler and a busybox for it.
+ARCH = os.environ.get('VB_ARCH', 'amd64')
+COMPILER = os.environ.get('VB_CC', 'gcc')
+BUSYBOX = os.environ.get('VB_BUSYBOX', 'busybox')
 _environment = {}
 
 

@@ -58,8 +58,8 @@ def free(running):
     Those lists are free memory too, and grow to some 10 MiB.
     """
     zones = running.sh('cat /proc/zoneinfo')
-    return PAGE * sum(map(int, re.findall(r'(?:pages free| count:) +(\d+)',
-                                          zones)))
+    return running.page * sum(map(int, re.findall(
+        r'(?:pages free| count:) +(\d+)', zones)))
 
 
 def wait_counted(running, size):
@@ -71,7 +71,7 @@ def wait_counted(running, size):
         stat = running.vmstat()
         return stat['balloon_inflate'] - stat['balloon_deflate']
 
-    wait_for(count, lambda pages: pages * PAGE == size, 30,
+    wait_for(count, lambda pages: pages * running.page == size, 30,
              f'balloon pages of {size} bytes')
 
 
@@ -395,8 +395,10 @@ def fragment(running, mib):
 
 def free_blocks(running):
     """Free blocks of 2 MiB in the guest."""
-    return sum(int(line.split()[13]) + 2 * int(line.split()[14])
-               for line in running.sh('cat /proc/buddyinfo').splitlines())
+    order = (2 * MIB // running.page).bit_length() - 1
+    return sum(int(count) << more
+               for line in running.sh('cat /proc/buddyinfo').splitlines()
+               for more, count in enumerate(line.split()[4 + order:]))
 
 
 def compact(running):
