@@ -119,7 +119,9 @@ LEVELS = [(state, level, amid)
                                ('mem', 'platform'), ('mem', 'core'),
                                ('disk', 'core'))
           for amid in (False, True)]
-LEVELS[2] = pytest.param(*LEVELS[2], marks=pytest.mark.core)
+# Of the others some kernels' virtio_console does not come back, which is how
+# these tests talk to the guest: 7.3's, for one, with any balloon driver.
+LEVELS[0] = pytest.param(*LEVELS[0], marks=pytest.mark.core)
 
 
 @pytest.mark.parametrize('state, level, amid', LEVELS)

@@ -421,7 +421,10 @@ def test_compaction_moves_the_balloon_out_of_the_way(oom, driver):
         wait_counted(running, running.size - target)
         running.sh('rm /dev/shm/b')
         before = free_blocks(running)
-        compact(running)
+        for _ in range(5):
+            compact(running)
+            if free_blocks(running) > before:
+                break
         assert running.vmstat()['balloon_migrate'] > 0
         assert free_blocks(running) > before
         wait_counted(running, running.size - target)
