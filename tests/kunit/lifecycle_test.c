@@ -446,8 +446,11 @@ static void until_hinting(struct kunit *test, struct fh *host)
 		    !host->queues[FH_HINT].policy.deaf;
 
 	fh_hint(host, HINT_ID);
-	KUNIT_ASSERT_TRUE(test, fh_until(used ? inside(vdev_of(host)).hinted :
-					 inside(vdev_of(host)).hinting));
+	KUNIT_ASSERT_TRUE_MSG(test, fh_until(used ? look(host).hinted :
+					     look(host).hinting),
+			      "%lu rounds, %ld pages are free, state %s",
+			      look(host).rounds, guest_free_pages(),
+			      look(host).state);
 }
 
 /* mm looks for what is free two seconds after it became so. */
