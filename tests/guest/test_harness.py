@@ -306,7 +306,7 @@ def test_a_test_that_takes_too_long_fails(tmp_path):
     done = subprocess.run(
         [sys.executable, '-m', 'pytest', '-p', 'conftest', test,
          '--rootdir', tmp_path, '--noconftest', '-q'],
-        env={**os.environ, 'PYTHONPATH': str(guest.HERE)}, text=True,
+        env={**os.environ, 'PYTHONPATH': str(guest.HERE.parent)}, text=True,
         stdout=subprocess.PIPE, check=False)
     assert done.returncode == 1
     assert 'not done after 1 s' in done.stdout
