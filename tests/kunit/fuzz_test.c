@@ -367,7 +367,7 @@ static void check_ledger(struct fuzz *f)
 static void check_touches(struct fuzz *f, unsigned long touches, u64 used,
 			  unsigned long ms)
 {
-	unsigned long most = 30 + 2 * used + ms / 5;
+	unsigned long most = 60 + 2 * used + ms / 5;
 
 	f->most_touches = max(f->most_touches, touches * 100 / most);
 	if (touches > most)
@@ -494,12 +494,15 @@ static void doze(struct fuzz *f, unsigned int ms)
 	guest_sleep(msecs_to_jiffies(ms));
 }
 
-/* What must have stood still for `actual` to be due */
+/*
+ * What must have stood still for `actual` to be due. With weights, as a page
+ * that is no longer held is one that was returned.
+ */
 static u64 moves(struct fuzz *f)
 {
 	struct inside in = inside(vdev(f));
 
-	return in.held + in.returned + in.migrated +
+	return in.held * 7 + in.returned * 5 + in.migrated * 3 +
 	       f->host->queues[FH_INFLATE].nr_used;
 }
 
