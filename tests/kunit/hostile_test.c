@@ -62,7 +62,7 @@ static bool has_nothing(struct fh *host)
 }
 
 /* Other programs, mm's own caches and those of KASAN move by so much. */
-#define SLACK		((long)(4 * FH_MIB / FH_PPP))
+#define SLACK		((long)(4 * FH_MIB / FH_PPP) + others())
 
 /* The guest has its memory back, about: pages are counted by others. */
 static void expect_free(struct kunit *test, long before)

@@ -35,13 +35,16 @@ static inline u64 buffers(struct fh *host, enum fh_queue_nr q)
 	return host->queues[q].nr_seen;
 }
 
-/*
- * Guest pages that the rest of the guest may take or free meanwhile: more where
- * other processors do something, too.
- */
+/* Guest pages that others may take or free where they run meanwhile */
+static inline long others(void)
+{
+	return time_travels() ? 0 : SZ_8M / PAGE_SIZE;
+}
+
+/* Guest pages that the rest of the guest may take or free in any case */
 static inline long slack(void)
 {
-	return (time_travels() ? SZ_1M : SZ_8M) / PAGE_SIZE;
+	return SZ_1M / PAGE_SIZE + others();
 }
 
 /* @pages: of 4 KiB */
