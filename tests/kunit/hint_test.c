@@ -156,15 +156,19 @@ static void press(struct fh *host)
 		;
 }
 
-/* Until the driver has done all that it does */
+/* So long, and until the driver has done all that it does */
 static void rest(struct fh *host, unsigned long jiffies)
 {
+	unsigned long hinted;
 	u64 seen;
 
+	if (!time_travels())
+		jiffies *= 6;
 	do {
 		seen = buffers(host, FH_HINT);
+		hinted = look(host).hinted;
 		guest_sleep(jiffies);
-	} while (buffers(host, FH_HINT) != seen);
+	} while (buffers(host, FH_HINT) != seen || look(host).hinted != hinted);
 }
 
 static void say(struct fh *host, char what)

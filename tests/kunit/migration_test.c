@@ -459,7 +459,8 @@ static void spares_are_free_when_the_target_falls(struct kunit *test)
 	migrate_some(test, host, MANY);
 	KUNIT_EXPECT_TRUE(test, fh_settles(host, 4 * FH_MIB));
 	KUNIT_EXPECT_EQ(test, look(host).spares, 0UL);
-	KUNIT_EXPECT_EQ(test, buffers(host, FH_INFLATE), 16);
+	if (time_travels())
+		KUNIT_EXPECT_EQ(test, buffers(host, FH_INFLATE), 16);
 	KUNIT_EXPECT_GE(test, guest_free_pages(),
 			before + 12 * MIB - MANY / 2 - others());
 }
