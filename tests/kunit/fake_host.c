@@ -14,6 +14,7 @@
 #include <linux/slab.h>
 #include <linux/vmalloc.h>
 
+#include "compat.h"
 #include "fake_host.h"
 
 #define FH_PAGE		SZ_4K
@@ -1151,8 +1152,7 @@ static int fh_find_vq(struct fh *host, unsigned int nr, unsigned int index,
 }
 
 static int fh_find_vqs(struct virtio_device *vdev, unsigned int nr,
-		       struct virtqueue *vqs[], vq_callback_t *callbacks[],
-		       const char * const names[], const bool *ctx,
+		       struct virtqueue *vqs[], COMPAT_QUEUES,
 		       struct irq_affinity *desc)
 {
 	struct fh *host = to_host(vdev);
@@ -1162,9 +1162,10 @@ static int fh_find_vqs(struct virtio_device *vdev, unsigned int nr,
 	fh_hook(host, FH_EV_FIND, nr);
 	for (i = 0; i < nr && !rc; i++) {
 		vqs[i] = NULL;
-		if (!names[i])
+		if (!compat_name(i))
 			continue;
-		rc = fh_find_vq(host, i, index++, callbacks[i], names[i]);
+		rc = fh_find_vq(host, i, index++, compat_callback(i),
+				compat_name(i));
 		vqs[i] = rc ? NULL : host->queues[i].vq;
 	}
 	if (rc)
@@ -1364,8 +1365,7 @@ struct fh *fh_new(struct kunit *test, u64 features)
 		host->queues[i].least = UINT_MAX;
 	}
 	INIT_WORK(&host->work, fh_work);
-	hrtimer_init(&host->timer, CLOCK_MONOTONIC, HRTIMER_MODE_REL_HARD);
-	host->timer.function = fh_timer;
+	compat_timer(&host->timer, fh_timer);
 	host->owner = vzalloc(FH_PFNS);
 	host->shown = vzalloc(FH_PFNS / BITS_PER_BYTE);
 	host->events = vzalloc(FH_EVENTS * sizeof(*host->events));

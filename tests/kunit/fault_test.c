@@ -17,6 +17,7 @@
 #include <linux/namei.h>
 #include <linux/suspend.h>
 
+#include "compat.h"
 #include "fake_host.h"
 #include "guest.h"
 #include "inside.h"
@@ -386,7 +387,7 @@ static void interrupts_allocate_nothing(struct kunit *test)
 		EXPECT_NO_ALLOCATION(test, host, fh_callback(host, q));
 }
 
-#ifdef CONFIG_BALLOON_COMPACTION
+#ifdef VB_MIGRATION
 /* But for the page that mm brings along */
 static void migration_allocates_nothing(struct kunit *test)
 {
@@ -694,7 +695,7 @@ static struct kunit_case cases[] = {
 	KUNIT_CASE(oom_notifier_allocates_nothing_for_waiting),
 	KUNIT_CASE(shrinker_allocates_nothing),
 	KUNIT_CASE(interrupts_allocate_nothing),
-#ifdef CONFIG_BALLOON_COMPACTION
+#ifdef VB_MIGRATION
 	KUNIT_CASE(migration_allocates_nothing),
 	KUNIT_CASE(page_that_cannot_be_migrated_stays),
 #endif

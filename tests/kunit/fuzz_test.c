@@ -26,6 +26,7 @@
 #include <linux/suspend.h>
 #include <linux/swap.h>
 
+#include "compat.h"
 #include "fake_host.h"
 #include "guest.h"
 #include "inside.h"
@@ -829,7 +830,7 @@ static void do_offline(struct fuzz *f)
 	inside_memory(vdev(f), events[i].action);
 }
 
-#ifdef CONFIG_BALLOON_COMPACTION
+#ifdef VB_MIGRATION
 static void put_back(struct fuzz *f, bool all)
 {
 	mutex_lock(&f->lock);
@@ -1705,7 +1706,7 @@ static const void *next_round(unsigned int kind, const void *prev, char *desc)
 }
 
 #define FUZZ(name, nr)							\
-static const void *name##_rounds(const void *prev, char *desc)		\
+static const void *name##_rounds(COMPAT_GENERATOR)			\
 {									\
 	return next_round(nr, prev, desc);				\
 }									\

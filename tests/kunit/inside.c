@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* See inside.h. */
 
+#include "compat.h"
 #include "driver_copy.h"
 #include "inside.h"
 
@@ -135,48 +136,40 @@ void inside_reboot(struct virtio_device *vdev)
 struct page *inside_isolate(struct virtio_device *vdev)
 {
 	struct vb *vb = vdev->priv;
-	struct page *page;
+	struct page *page = compat_first(&vb->info);
+	bool done;
 
-	spin_lock_irq(&vb->info.pages_lock);
-	page = list_first_entry_or_null(&vb->info.pages, struct page, lru);
-	if (page && !get_page_unless_zero(page))
-		page = NULL;
-	spin_unlock_irq(&vb->info.pages_lock);
 	if (!page)
 		return NULL;
 	lock_page(page);
-	if (PageMovable(page) && !PageIsolated(page) &&
-	    page_movable_ops(page)->isolate_page(page, 0)) {
-		SetPageIsolated(page);
-		unlock_page(page);
-		return page;
-	}
+	done = compat_isolate(&vb->info, page);
 	unlock_page(page);
+	if (done)
+		return page;
 	put_page(page);
 	return NULL;
 }
 
 void inside_putback(struct virtio_device *vdev, struct page *page)
 {
+	struct vb *vb = vdev->priv;
+
 	lock_page(page);
-	page_movable_ops(page)->putback_page(page);
-	ClearPageIsolated(page);
+	compat_putback(&vb->info, page);
 	unlock_page(page);
 	put_page(page);
 }
 
 int inside_migrate(struct virtio_device *vdev, struct page *page)
 {
+	struct vb *vb = vdev->priv;
 	struct page *newpage = alloc_page(GFP_HIGHUSER_MOVABLE | __GFP_NOWARN);
 	int rc = -ENOMEM;
 
 	if (newpage) {
 		lock_page(page);
 		lock_page(newpage);
-		rc = page_movable_ops(page)->migrate_page(newpage, page,
-							  MIGRATE_ASYNC);
-		if (!rc)
-			ClearPageIsolated(page);
+		rc = compat_move(&vb->info, newpage, page);
 		unlock_page(newpage);
 		unlock_page(page);
 		put_page(newpage);

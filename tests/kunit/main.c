@@ -10,6 +10,7 @@
 #include <linux/glob.h>
 #include <linux/module.h>
 
+#include "compat.h"
 #include "suites.h"
 
 #ifdef MODULE
@@ -44,7 +45,7 @@ static int __init tests_init(void)
 	}
 	pr_info("KTAP version 1\n");
 	pr_info("1..%d\n", nr_chosen);
-	return __kunit_test_suites_init(chosen, nr_chosen);
+	return compat_run_suites(chosen, nr_chosen);
 }
 module_init(tests_init);
 

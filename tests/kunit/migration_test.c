@@ -9,13 +9,14 @@
 #include <linux/slab.h>
 #include <linux/vmstat.h>
 
+#include "compat.h"
 #include "fake_host.h"
 #include "guest.h"
 #include "inside.h"
 #include "short.h"
 #include "suites.h"
 
-#ifdef CONFIG_BALLOON_COMPACTION
+#ifdef VB_MIGRATION
 
 #define OOM		FH_BIT(DEFLATE_ON_OOM)
 #define MUST_TELL	FH_BIT(MUST_TELL_HOST)
@@ -728,7 +729,7 @@ static struct kunit_case cases[] = {
 
 static void without_compaction_nothing_moves(struct kunit *test)
 {
-	kunit_skip(test, "CONFIG_BALLOON_COMPACTION is off");
+	kunit_skip(test, "mm cannot migrate held pages");
 }
 
 static struct kunit_case cases[] = {
@@ -736,7 +737,7 @@ static struct kunit_case cases[] = {
 	{}
 };
 
-#endif /* CONFIG_BALLOON_COMPACTION */
+#endif /* VB_MIGRATION */
 
 static void migration_exit(struct kunit *test)
 {

@@ -3,6 +3,7 @@
  * What needs no device: policy, units, PFNs, lists of runs, statistics and
  * parameters, for one page size. Values of guest pages are written in MiB.
  */
+#include "compat.h"
 #include "driver_copy.h"
 #include "suites.h"
 
