@@ -448,6 +448,8 @@ def options():
                       f'boot {", ".join(BOOTED_BY_CI)} only')
     what.add_argument('--env', action='store_true', help='only print what '
                       'tests/guest needs to boot one kernel')
+    what.add_argument('--apt', action='store_true', help='only refresh the '
+                      "package lists, and print apt's options for them")
     parser.add_argument('-m', default='core', metavar='MARKS',
                         help="pytest's choice of tests (default: %(default)s)")
     parser.add_argument('-j', type=int, metavar='N', default=1,
@@ -498,6 +500,10 @@ def main():
         print_environment(chosen.series[0])
         return 0
     with alone(MATRIX):
+        if chosen.apt:
+            APT.update()
+            print(*APT.options, sep='\n')
+            return 0
         chosen_series = chosen.series or SERIES
         kernels = [provide(series) for series in chosen_series]
         marks = [chosen.m if chosen.test or chosen.ci

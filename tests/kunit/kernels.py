@@ -28,10 +28,15 @@ class CannotRun(Exception):
     """What has to be there before a test can run is not."""
 
 
+def is_uml(name):
+    """Whether that kernel is User Mode Linux, and not one for QEMU."""
+    return name != 'debug'
+
+
 def prepare(name):
     """Have scripts/prepare make the kernel; its NAME=value lines."""
     script = TOP / 'scripts/prepare'
-    option = {'uml': '--uml', 'debug': '--debug-kernel'}[name]
+    option = {'debug': '--debug-kernel'}.get(name, f'--{name}')
     if subprocess.run([script, option], check=False).returncode:
         raise CannotRun(f'scripts/prepare {option} failed')
     lines = subprocess.run([script, '--env', name], text=True, check=True,
@@ -129,7 +134,7 @@ class Build:
         ubsan = 'n' if self.counted else 'y'
         variables = ['GCOV_PROFILE=y', f'UBSAN_SANITIZE={ubsan}', 'KCFLAGS='
                      f'-fmacro-prefix-map={top}/= {self.flags}'.strip()]
-        arch = 'um' if self.name == 'uml' else 'x86_64'
+        arch = 'um' if is_uml(self.name) else 'x86_64'
         environment = {key: value for key, value in os.environ.items()
                        if key not in ('MAKEFLAGS', 'MFLAGS', 'MAKELEVEL')}
         done = subprocess.run(

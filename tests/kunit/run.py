@@ -19,7 +19,7 @@ import kernels    # noqa: E402
 import ktap    # noqa: E402
 import mutants    # noqa: E402
 
-TIMEOUTS = {'uml': 600, 'debug': 1800}
+TIMEOUTS = {'uml': 600, 'uml-new': 600, 'debug': 1800}
 SHOWN = 200    # lines of complaints
 
 
@@ -32,9 +32,10 @@ def parse_arguments(words=None):
         'N passed, N failed[, N skipped]. The exit status is 0 only if '
         'something ran, nothing failed and the kernel did not complain.')
     add = parser.add_argument
-    add('--kernel', choices=('uml', 'debug'), default='uml',
-        help='User Mode Linux, where waiting takes no time (default), or an '
-        'x86-64 kernel with two processors in QEMU')
+    add('--kernel', choices=('uml', 'uml-new', 'debug'), default='uml',
+        help='User Mode Linux, where waiting takes no time (default), the '
+        'same of the newest kernel in Debian\'s suites, or an x86-64 kernel '
+        'with two processors in QEMU')
     add('--suite', metavar='GLOB', default='*',
         help='only the suites of that name')
     add('--seed', type=int, metavar='N', help='of what is random')
@@ -97,7 +98,7 @@ def run(options, env, tmp):
         kernels.make_initramfs(tmp / 'initrd', build, files)
         if options.coverage:
             build.copy_notes(options.coverage)
-    command = (kernels.uml_command if options.kernel == 'uml' else
+    command = (kernels.uml_command if kernels.is_uml(options.kernel) else
                kernels.qemu_command)(env, tmp, options.cmdline,
                                      options.real_time)
     results, lines = ktap.Results(), []
@@ -130,7 +131,7 @@ def unpack_counts(archive, build, to):
 
 def report(results, lines, options):
     """Print what went wrong, and the last line; the exit status."""
-    parts = ktap.complaints(lines, options.kernel == 'uml')
+    parts = ktap.complaints(lines, kernels.is_uml(options.kernel))
     errors = results.errors + results.missing()
     if not results.started:
         errors += lines[-20:]
