@@ -59,6 +59,31 @@ compat_timer(struct hrtimer *timer,
 #endif
 
 /*
+ * As if mm had scanned or reclaimed @nr pages. @events: those of the test;
+ * since 7.1 it is a node that counts, all along. Return: the sum
+ */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(7, 1, 0)
+#define compat_reclaim(events, item, nr) ({				\
+	mod_node_page_state(NODE_DATA(first_online_node), item, nr);	\
+	(u64)global_node_page_state(item);				\
+})
+#else
+#define compat_reclaim(events, item, nr)	((u64)((events)[item] = (nr)))
+#endif
+
+/* What newer rings can do, and the fake host cannot */
+#ifdef VIRTIO_F_IN_ORDER
+#define COMPAT_IN_ORDER		BIT_ULL(VIRTIO_F_IN_ORDER)
+#else
+#define COMPAT_IN_ORDER		0
+#endif
+#ifdef VIRTIO_F_NOTIFICATION_DATA
+#define COMPAT_NOTIFICATION	BIT_ULL(VIRTIO_F_NOTIFICATION_DATA)
+#else
+#define COMPAT_NOTIFICATION	0
+#endif
+
+/*
  * Pages on mm's list as compaction has them: isolated, then moved or put back.
  * The page is locked, and the caller has a reference.
  */

@@ -771,20 +771,22 @@ static void stats_of_linux_come_from_its_events(struct kunit *test)
 {
 	struct vb *vb = new_stats(test, BIT_ULL(VIRTIO_F_VERSION_1));
 	unsigned long *ev = vb->events;
+	const u64 pages[] = {
+		compat_reclaim(ev, PGSCAN_KSWAPD, 7),
+		compat_reclaim(ev, PGSCAN_DIRECT, 11),
+		compat_reclaim(ev, PGSTEAL_KSWAPD, 13),
+		compat_reclaim(ev, PGSTEAL_DIRECT, 17),
+	};
+	unsigned int i;
 
 	ev[OOM_KILL] = 3;
 	ev[ALLOCSTALL_NORMAL] = 5;
-	ev[PGSCAN_KSWAPD] = 7;
-	ev[PGSCAN_DIRECT] = 11;
-	ev[PGSTEAL_KSWAPD] = 13;
-	ev[PGSTEAL_DIRECT] = 17;
 	vb_fill_linux_stats(vb, ev);
 	KUNIT_EXPECT_EQ(test, val_of(vb, 10), 3ULL);
 	KUNIT_EXPECT_EQ(test, val_of(vb, 11), 5ULL);
-	KUNIT_EXPECT_EQ(test, val_of(vb, 12), PAGES_TO_BYTES(7));
-	KUNIT_EXPECT_EQ(test, val_of(vb, 13), PAGES_TO_BYTES(11));
-	KUNIT_EXPECT_EQ(test, val_of(vb, 14), PAGES_TO_BYTES(13));
-	KUNIT_EXPECT_EQ(test, val_of(vb, 15), PAGES_TO_BYTES(17));
+	for (i = 0; i < ARRAY_SIZE(pages); i++)
+		KUNIT_EXPECT_EQ(test, val_of(vb, 12 + i),
+				PAGES_TO_BYTES(pages[i]));
 	KUNIT_EXPECT_PTR_EQ(test, memchr_inv(vb->stats, 0, 100), NULL);
 }
 
