@@ -14,7 +14,7 @@
 #include <linux/version.h>
 #include <linux/virtio_config.h>
 #include <linux/vmstat.h>
-#if __has_include(<linux/hex.h>)
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(7, 0, 0)
 #include <linux/hex.h>
 #endif
 
