@@ -5,14 +5,19 @@
 import argparse
 import contextlib
 import io
+import pathlib
 import re
 import signal
 import sys
 import time
 
-import kernels
-import mutants
-import run
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent /
+                       'guest'))
+
+import kernels    # noqa: E402
+import mutants    # noqa: E402
+import run    # noqa: E402
 
 # Of one run: a mutant may hang.
 TIMEOUTS = {'uml': '300', 'debug': '900'}
