@@ -3,7 +3,8 @@
 
 Only drivers/virtio of it, as objects, for two architectures: the whole kernel
 would take minutes. The tree is made of hard links, so that it costs nothing,
-and whatever writes to a file instead of replacing it is found.
+and whatever writes to a file instead of replacing it is found. The driver also
+builds for kernels without what it would use of them.
 """
 
 import filecmp
@@ -110,3 +111,63 @@ def test_it_builds(tree, tmp_path, arch):
         assert OURS.findall(log) == []
         for name in ('virtio_balloon.o', 'tests/kunit/main.o'):
             assert (folder / name).exists() == (value != 'n')
+
+
+# What a kernel may be without -> functions that the driver uses if it is there
+PARTS = {
+    'BALLOON_COMPACTION': '__ClearPageMovable',
+    'COMPACTION': '__ClearPageMovable',
+    'VIRTIO_BALLOON': 'page_reporting_register',    # it selects that
+    'DEBUG_FS': 'debugfs_create_file',
+    'VM_EVENT_COUNTERS': 'all_vm_events',
+    'SUSPEND': 'register_pm_notifier',
+}
+# VMware's driver selects mm's part as well, which ours cannot be without.
+KERNEL = '''
+CONFIG_64BIT=y
+CONFIG_EXPERT=y
+CONFIG_MODULES=y
+CONFIG_SMP=y
+CONFIG_PCI=y
+CONFIG_VIRTIO_MENU=y
+CONFIG_VIRTIO_PCI=y
+CONFIG_HYPERVISOR_GUEST=y
+CONFIG_VMWARE_VMCI=y
+CONFIG_VMWARE_BALLOON=y
+CONFIG_SYSFS=y
+CONFIG_UNWINDER_FRAME_POINTER=y
+'''
+
+
+def module_for(without, source, folder):
+    """Build the driver for a kernel without that: the functions it wants."""
+    (folder / 'fragment').write_text(KERNEL + ''.join(
+        f'CONFIG_{name}={"n" if name in without else "y"}\n'
+        for name in PARTS))
+    make = ('make', '-C', source, 'ARCH=x86_64', f'O={folder}/build', '-j2')
+    run(*make, f'KCONFIG_ALLCONFIG={folder}/fragment', 'allnoconfig')
+    config = (folder / 'build/.config').read_text()
+    for name in PARTS:
+        assert without or f'CONFIG_{name}=y\n' in config
+        assert name not in without or f'CONFIG_{name}=' not in config
+    run(*make, 'modules_prepare')
+    for name in ('Kbuild', 'virtio_balloon.c'):
+        shutil.copy(TOP / name, folder)
+    shutil.copytree(TOP / 'include', folder / 'include')
+    # Nothing is exported: the kernel itself is not built.
+    log = run(*make, 'W=1', f'M={folder}', 'KBUILD_MODPOST_WARN=1')
+    assert re.findall(r'.*\.[ch]:\d.* warning: .*', log) == []
+    return run('nm', '--undefined-only', '--just-symbols',
+               folder / 'virtio_balloon.ko').split()
+
+
+@pytest.mark.parametrize('without', [(), *((name,) for name in PARTS),
+                                     tuple(PARTS)],
+                         ids=lambda without: ' '.join(without) or 'nothing')
+def test_it_builds_for_kernels_without(without, tmp_path):
+    """What a kernel lacks is not used, all else is; without a warning."""
+    wanted = module_for(without, SOURCE.resolve(), tmp_path)
+    if not without:
+        assert set(PARTS.values()) <= set(wanted)
+    for name in without:
+        assert PARTS[name] not in wanted
