@@ -20,6 +20,8 @@ def pytest_configure(config):
     config.addinivalue_line(
         'markers', 'core: quick, and finds what differs between kernels')
     config.addinivalue_line(
+        'markers', 'thorough: what little would be missed without')
+    config.addinivalue_line(
         'markers', 'pages: works for any page size and byte order')
     config.addinivalue_line(
         'markers', "kernel(version): needs it or a newer one, e.g. '6.16'")

@@ -399,7 +399,8 @@ def test_the_driver_goes_amid_a_migration(plain, what):
 
 # A guest that needs its memory itself
 
-@pytest.mark.parametrize('oom', [False, True])
+@pytest.mark.parametrize('oom', [
+    pytest.param(False, marks=pytest.mark.thorough), True])
 def test_a_program_gets_the_memory_that_was_hinted(driver, oom):
     """B36, N13: it asks for far more than is free. The driver gives back
     what the host has seen, and nobody is killed for it.
@@ -420,8 +421,9 @@ def test_a_program_gets_the_memory_that_was_hinted(driver, oom):
         wait_returned(running, before)
 
 
-@pytest.mark.parametrize('append', ['init_on_alloc=0', 'page_poison=1',
-                                    'init_on_free=1'])
+@pytest.mark.parametrize('append', [
+    'init_on_alloc=0', 'page_poison=1',
+    pytest.param('init_on_free=1', marks=pytest.mark.thorough)])
 def test_what_is_used_again_is_migrated(driver, append):
     """B37, B38: memory that is hinted, given back and written to amid a
     migration arrives; so does what was never hinted, and the rest is good

@@ -356,7 +356,8 @@ def no_deflates(trace):
 
 
 @pytest.mark.parametrize('how', [
-    'reset', pytest.param('reboot', marks=pytest.mark.core)])
+    pytest.param('reset', marks=pytest.mark.thorough),
+    pytest.param('reboot', marks=pytest.mark.core)])
 def test_a_guest_that_starts_anew_inflates_anew(traced, how):
     """N07, T5: at size and amid an inflate, and nothing is deflated for it.
 

@@ -209,8 +209,10 @@ WISHES = {'same': TAKEN, 'more': TAKEN + 64 * MIB + 3 * PAGE,
 
 
 @pytest.mark.parametrize('amid, wish', [
-    (False, 'same'), (False, 'more'), (False, 'nothing'),
-    (True, 'same'), (True, 'less')])
+    (False, 'same'),
+    pytest.param(False, 'more', marks=pytest.mark.thorough),
+    pytest.param(False, 'nothing', marks=pytest.mark.thorough),
+    pytest.param(True, 'same', marks=pytest.mark.thorough), (True, 'less')])
 def test_suspend_to_ram(sleeper, amid, wish):
     """N06, T5, B12: the balloon is empty while the guest sleeps.
 
@@ -238,7 +240,9 @@ def test_suspend_to_ram(sleeper, amid, wish):
 
 # S4
 
-@pytest.mark.parametrize('amid, wish', [(False, 'same'), (True, 'nothing')])
+@pytest.mark.parametrize('amid, wish', [
+    pytest.param(False, 'same', marks=pytest.mark.thorough),
+    (True, 'nothing')])
 def test_hibernation(amid, wish, driver, tmp_path):
     """N06, T5, B12: the guest goes on in another QEMU, with an empty balloon.
 
@@ -308,7 +312,8 @@ def migrate(source, target, while_active, at_rest):
 # QEMU 7.2 without KVM breaks a guest that is migrated while its CPU is busy,
 # with any driver.
 @pytest.mark.new_qemu
-@pytest.mark.parametrize('amid', [False, True])
+@pytest.mark.parametrize('amid', [
+    pytest.param(False, marks=pytest.mark.thorough), True])
 def test_live_migration(amid, driver):
     """N25, T5, C4: the driver notices nothing, and goes on where it was.
 
@@ -373,7 +378,8 @@ def plug(running):
     return running.qmp('query-memory-devices')[0]['data']['addr'] // PAGE
 
 
-@pytest.mark.parametrize('amid', [False, True])
+@pytest.mark.parametrize('amid', [
+    pytest.param(False, marks=pytest.mark.thorough), True])
 def test_memory_is_unplugged(amid, driver):
     """N10, T8: a DIMM comes, with balloon pages in it, and goes.
 

@@ -73,7 +73,7 @@ def settle_at_floor(running, quiet=4):
 
 @pytest.mark.parametrize('mem, smp, target, need', [
     pytest.param('1G', 1, 256 * MIB, 500, marks=pytest.mark.core),
-    ('2G', 2, 384 * MIB, 1300)])
+    pytest.param('2G', 2, 384 * MIB, 1300, marks=pytest.mark.thorough)])
 def test_a_program_gets_its_memory_from_the_balloon(mem, smp, target, need):
     """N13, B11: NEED MiB are more than there is. `actual` tells the host what
     went back (B17), and once the program has ended the balloon grows again by
@@ -120,7 +120,8 @@ def test_each_time_memory_runs_out_more_goes_back():
         assert oom_kills(running) == 0
 
 
-@pytest.mark.parametrize('smp', [1, 2])
+@pytest.mark.parametrize('smp', [
+    pytest.param(1, marks=pytest.mark.thorough), 2])
 def test_an_oom_storm_kills_nobody(smp):
     """Four programs run out of memory at once. They fit into RAM, if only all
     of the balloon is given back where needed.
@@ -210,7 +211,8 @@ def test_without_deflate_on_oom_the_host_keeps_its_pages():
 
 
 @pytest.mark.time_limit(600)
-@pytest.mark.parametrize('mem, quiet', [('256M', 3), ('64G', 8)])
+@pytest.mark.parametrize('mem, quiet', [
+    ('256M', 3), pytest.param('64G', 8, marks=pytest.mark.thorough)])
 def test_the_floor_keeps_a_guest_of_any_size_alive(mem, quiet):
     """N12: the host asks for all but 16 MiB, and nothing would come back. The
     floor is 64 KiB times the square root of the guest's memory in KiB.

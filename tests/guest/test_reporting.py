@@ -226,7 +226,9 @@ def check_poison(running, value, offered):
     return REPORTING in bits and not value
 
 
-@pytest.mark.parametrize('append', CONTENTS)
+@pytest.mark.parametrize('append', [
+    append if append == 'page_poison=1' else
+    pytest.param(append, marks=pytest.mark.thorough) for append in CONTENTS])
 def test_free_pages_keep_what_the_guest_relies_on(driver, append):
     """B2, B3, B41, B45: with and without PAGE_POISON on offer.
 
@@ -335,7 +337,9 @@ DEVICES = {
 }
 
 
-@pytest.mark.parametrize('name', DEVICES)
+@pytest.mark.parametrize('name', [
+    name if name == 'legacy' else
+    pytest.param(name, marks=pytest.mark.thorough) for name in DEVICES])
 def test_hinting_and_reporting_on_other_devices(driver, name):
     """N27: rings, interfaces and transports."""
     with boot('512M', driver=driver, free_page_hint=True, trace=TRACED,

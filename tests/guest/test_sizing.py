@@ -406,7 +406,8 @@ def compact(running):
 
 
 @pytest.mark.parametrize('oom', [
-    pytest.param(False, marks=pytest.mark.core), True])
+    pytest.param(False, marks=pytest.mark.core),
+    pytest.param(True, marks=pytest.mark.thorough)])
 def test_compaction_moves_the_balloon_out_of_the_way(oom, driver):
     """A full balloon in the holes: mm may move it, its size stays.
 

@@ -342,7 +342,8 @@ def test_they_come_each_second_at_the_floor(running):
     running.balloon_to(running.size)
 
 
-@pytest.mark.parametrize('smp', [1, 2])
+@pytest.mark.parametrize('smp', [
+    pytest.param(1, marks=pytest.mark.thorough), 2])
 def test_they_come_each_second_while_memory_runs_out(smp):
     """An answer allocates nothing."""
     with boot(deflate_on_oom=True, smp=smp) as running:
