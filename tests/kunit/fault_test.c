@@ -11,10 +11,10 @@
  */
 
 #include <linux/atomic.h>
+#include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/memory.h>
 #include <linux/mm.h>
-#include <linux/namei.h>
 #include <linux/suspend.h>
 
 #include "compat.h"
@@ -67,15 +67,16 @@ static struct knob knobs[] = {
 
 static void *find_knob(const char *name)
 {
-	struct path path;
+	struct file *file;
 	char full[80];
 	void *value;
 
 	snprintf(full, sizeof(full), "/sys/kernel/debug/%s", name);
-	if (kern_path(full, 0, &path))
+	file = guest_open(full, O_PATH);
+	if (IS_ERR(file))
 		return NULL;
-	value = d_inode(path.dentry)->i_private;
-	path_put(&path);
+	value = file_inode(file)->i_private;
+	fput(file);
 	return value;
 }
 

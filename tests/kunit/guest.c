@@ -2,7 +2,10 @@
 /* See guest.h. */
 
 #include <linux/fs.h>
+#include <linux/fs_struct.h>
 #include <linux/kthread.h>
+#include <linux/path.h>
+#include <linux/sched.h>
 #include <linux/slab.h>
 
 #include <compat/mm.h>
@@ -12,6 +15,25 @@
 #include "suites.h"
 
 #define PARAMETERS	"/sys/module/virtio_balloon/parameters/"
+
+static struct path root;
+
+void guest_enter(void)
+{
+	get_fs_root(current->fs, &root);
+}
+
+void guest_leave(void)
+{
+	path_put(&root);
+	root = (struct path){ };
+}
+
+struct file *guest_open(const char *path, int flags)
+{
+	return root.mnt ? file_open_root(&root, path, flags, 0) :
+	       filp_open(path, flags, 0);
+}
 
 struct fh *guest_plug(struct kunit *test, u64 features)
 {
@@ -34,7 +56,7 @@ void guest_sleep(unsigned long jiffies)
 
 int guest_write(const char *path, const char *text)
 {
-	struct file *file = filp_open(path, O_WRONLY, 0);
+	struct file *file = guest_open(path, O_WRONLY);
 	loff_t pos = 0;
 	ssize_t rc;
 
@@ -60,7 +82,7 @@ bool guest_has(const char *name, const char *value)
 	loff_t pos = 0;
 
 	snprintf(path, sizeof(path), PARAMETERS "%s", name);
-	file = filp_open(path, O_RDONLY, 0);
+	file = guest_open(path, O_RDONLY);
 	if (IS_ERR(file))
 		return false;
 	kernel_read(file, text, sizeof(text) - 1, &pos);

@@ -18,6 +18,14 @@ struct fh *guest_plug(struct kunit *test, u64 features);
 /* Jiffies, in which nothing is waited for */
 void guest_sleep(unsigned long jiffies);
 
+/*
+ * Tests are run by a kernel thread, which since 7.0 sees no file system: paths
+ * are those of the process that calls guest_enter(), until guest_leave().
+ */
+void guest_enter(void);
+void guest_leave(void);
+struct file *guest_open(const char *path, int flags);
+
 /* Writes to a file of sysfs or procfs, as a shell would. */
 int guest_write(const char *path, const char *text);
 

@@ -57,7 +57,7 @@ static void expect_commands(struct kunit *test, const char *want)
 	struct fh *host = test->priv;
 	char text[32];
 
-	commands(host, text, sizeof(text));
+	fh_until(({ commands(host, text, sizeof(text)); !strcmp(text, want); }));
 	KUNIT_EXPECT_STREQ(test, text, want);
 }
 
@@ -163,8 +163,9 @@ static void rest(struct fh *host, unsigned long jiffies)
 	u64 seen;
 
 	if (!time_travels())
-		jiffies *= 6;
+		jiffies *= 3;
 	do {
+		fh_until(look(host).heard);
 		seen = buffers(host, FH_HINT);
 		hinted = look(host).hinted;
 		guest_sleep(jiffies);

@@ -866,7 +866,7 @@ static void d12_ids_change_amid_rounds(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, fh_until(has_nothing(host)));
 	KUNIT_EXPECT_FALSE(test, host->hint_open);
 	KUNIT_EXPECT_EQ(test, commands(host), 2 * look(host).rounds);
-	KUNIT_EXPECT_GT(test, look(host).rounds, 10UL);
+	KUNIT_EXPECT_GT(test, look(host).rounds, time_travels() ? 10UL : 2UL);
 	expect_removal(test, 1);
 }
 
@@ -1304,9 +1304,10 @@ static void d21_actual_is_true_all_the_way(struct kunit *test)
 	fh_target(host, 0);
 	while (last && steps < 100) {
 		msleep(300);
+		KUNIT_EXPECT_TRUE(test, fh_until(fh_actual(host) ==
+						 fh_count(host, FH_OWNED)));
 		actual = fh_actual(host);
 		KUNIT_EXPECT_LE(test, actual, last);
-		KUNIT_EXPECT_EQ(test, (ulong)actual, fh_count(host, FH_OWNED));
 		steps += actual != last;
 		last = actual;
 		fh_release(host, FH_DEFLATE, 6);

@@ -30,6 +30,7 @@ struct inside inside(struct virtio_device *vdev)
 		.returned = atomic_long_read(&vb->returned),
 		.spares = READ_ONCE(vb->nr_spares),
 		.runs = inside_runs(vb),
+		.heard = !READ_ONCE(vb->check_hint),
 		.hinting = atomic_long_read(&vb->hinting),
 		.hinted = READ_ONCE(vb->nr_hinted),
 		.rounds = READ_ONCE(vb->nr_rounds),

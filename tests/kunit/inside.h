@@ -20,6 +20,7 @@ struct inside {
 	long returned;
 	unsigned long spares;
 	unsigned long runs;		/* pages that mm's list has not yet */
+	bool heard;			/* what the host said of hints */
 	long hinting;
 	unsigned long hinted;
 	unsigned long rounds;

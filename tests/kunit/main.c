@@ -11,6 +11,7 @@
 #include <linux/module.h>
 
 #include "compat.h"
+#include "guest.h"
 #include "suites.h"
 
 #ifdef MODULE
@@ -35,6 +36,7 @@ static int nr_chosen;
 static int __init tests_init(void)
 {
 	unsigned int i;
+	int rc;
 
 	for (i = 0; i < ARRAY_SIZE(all); i++)
 		if (glob_match(suites, all[i]->name))
@@ -45,13 +47,18 @@ static int __init tests_init(void)
 	}
 	pr_info("KTAP version 1\n");
 	pr_info("1..%d\n", nr_chosen);
-	return compat_run_suites(chosen, nr_chosen);
+	guest_enter();
+	rc = compat_run_suites(chosen, nr_chosen);
+	if (rc)
+		guest_leave();
+	return rc;
 }
 module_init(tests_init);
 
 static void __exit tests_exit(void)
 {
 	__kunit_test_suites_exit(chosen, nr_chosen);
+	guest_leave();
 }
 module_exit(tests_exit);
 #else
