@@ -3272,18 +3272,18 @@ static void vb_give_back(struct vb *vb)
 static void vb_quit(struct vb *vb)
 {
 	vb_stop(vb);
-	if (!vb->inflateq.vq) {	/* it may have failed before it came to us */
-		vb->was_reset = false;
-		vb_reset(vb);
-		return;
+	if (vb->inflateq.vq) {
+		vb_hint_stop(vb);
+		vb_give_back(vb);
 	}
-	vb_hint_stop(vb);
-	vb_give_back(vb);
+	vb->was_reset = false;	/* it may have failed again since (G2) */
 	vb_reset(vb);
-	vb_report_stop(vb);
-	vb_reclaim(vb);
-	vb_reclaim_hints(vb);
-	vb_del_queues(vb);
+	if (vb->inflateq.vq) {
+		vb_report_stop(vb);
+		vb_reclaim(vb);
+		vb_reclaim_hints(vb);
+		vb_del_queues(vb);
+	}
 }
 
 static void vb_free(struct vb *vb)

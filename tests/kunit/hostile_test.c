@@ -73,7 +73,7 @@ static void expect_free(struct kunit *test, long before)
 /* So much later things may happen where work takes time as well. */
 static unsigned long grace(void)
 {
-	return time_travels() ? 0 : 3 * HZ;
+	return time_travels() ? 0 : 20 * HZ;
 }
 
 /* It saw that the device failed, and the guest has its pages. */
@@ -928,7 +928,9 @@ static void d12_a_late_interrupt_does_not_end_the_round(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, round_is_over(host, ID));
 	KUNIT_EXPECT_EQ(test, fh_field(host, HINT_AT), (u32)STOP);
 	KUNIT_EXPECT_TRUE(test, fh_until(!look(host).hinting));
-	KUNIT_EXPECT_GT(test, (long)look(host).hinted, room - 2 * SLACK);
+	if (time_travels())	/* or it may be later than it should be */
+		KUNIT_EXPECT_GT(test, (long)look(host).hinted,
+				room - 2 * SLACK);
 	KUNIT_EXPECT_EQ(test, look(host).rounds, 1UL);
 }
 
@@ -1179,7 +1181,10 @@ static void d17_pulled_out_at_any_moment(struct kunit *test)
 	expect_free(test, before);
 }
 
-/* Something is on every queue, and a part of the balloon is at rest. */
+/*
+ * Something is on every queue, and a part of the balloon is at rest: less than
+ * was asked for if mm has moved some of it, as those pages are offered anew.
+ */
 static void fill_all_queues(struct kunit *test)
 {
 	struct fh *host = test->priv;
@@ -1192,9 +1197,9 @@ static void fill_all_queues(struct kunit *test)
 	pages_churn(64);
 	KUNIT_EXPECT_TRUE(test, fh_until(fh_count(host, FH_REPORTED)));
 	fh_target(host, 2 * SIZE);
-	KUNIT_EXPECT_TRUE(test, fh_until(fh_count(host, FH_OFFERED) == SIZE));
+	KUNIT_EXPECT_TRUE(test, fh_until(fh_count(host, FH_OFFERED) >= SIZE));
 	fh_target(host, SIZE + SIZE / 2);
-	KUNIT_EXPECT_TRUE(test, fh_until(fh_count(host, FH_OWNED) == SIZE / 2));
+	KUNIT_EXPECT_TRUE(test, fh_until(fh_count(host, FH_OWNED) <= SIZE / 2));
 }
 
 static void d17_needs_reset_with_all_queues_full(struct kunit *test)
@@ -1210,6 +1215,18 @@ static void d17_needs_reset_with_all_queues_full(struct kunit *test)
 	expect_broken(test);
 	KUNIT_EXPECT_LE(test, jiffies - start, 3 * HZ + grace());
 	expect_free(test, before);
+	expect_removal(test, 1);
+}
+
+/* It is reset once more when the driver lets go of it. */
+static void d17_a_failed_device_fails_again(struct kunit *test)
+{
+	struct fh *host = plug_and_inflate(test, most_features());
+
+	fh_fail(host);
+	expect_broken(test);
+	fh_fail(host);
+	KUNIT_EXPECT_NE(test, host->status, 0);
 	expect_removal(test, 1);
 }
 
@@ -1245,7 +1262,7 @@ static void d17_hints_found_broken_when_memory_ran_out(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, fh_until(fh_count(host, FH_HINTING) == BURST));
 	virtio_break_device(vdev_of(host));
 	inside_oom(vdev_of(host));
-	KUNIT_EXPECT_TRUE(test, has_nothing(host));
+	KUNIT_EXPECT_TRUE(test, fh_until(has_nothing(host)));
 	expect_broken(test);
 	expect_removal(test, 1);
 }
@@ -1368,6 +1385,7 @@ static struct kunit_case cases[] = {
 	KUNIT_CASE(d17_needs_reset_at_any_moment),
 	KUNIT_CASE(d17_pulled_out_at_any_moment),
 	KUNIT_CASE(d17_needs_reset_with_all_queues_full),
+	KUNIT_CASE(d17_a_failed_device_fails_again),
 	KUNIT_CASE(d17_pulled_out_with_all_queues_full),
 	KUNIT_CASE(d17_found_broken_when_memory_ran_out),
 	KUNIT_CASE(d17_hints_found_broken_when_memory_ran_out),
