@@ -241,7 +241,7 @@ def test_the_kernels_driver_spoils_the_memory_it_hints(show):
 def _plain(request):
     with boot_hinting('1G', request.config.getoption('--driver'),
                       smp=2) as running:
-        running.touch(800 * MIB)
+        running.touch(700 * MIB)
         yield running
 
 
