@@ -354,18 +354,25 @@ class Guest(Balloon):
         It is what QEMU's smaps say of the mapping of the RAM block, which is
         found by its size.
         """
-        return max((size == self.size // KIB, size, resident)
-                   for size, resident in self._mappings())[2] * KIB
+        return self._ram('Rss', 'Shared_Hugetlb', 'Private_Hugetlb')
 
-    def _mappings(self):
-        """(size, resident part) in KiB of each of QEMU's mappings."""
+    def huge(self):
+        """Bytes of the guest's RAM that are in the host's huge pages."""
+        return self._ram('AnonHugePages')
+
+    def _ram(self, *names):
+        """The sum, in bytes, of what smaps has by these names."""
+        return max((size == self.size // KIB, size, values)
+                   for size, values in self._mappings(names))[2] * KIB
+
+    def _mappings(self, names):
+        """(size, sum of NAMES) in KiB of each of QEMU's mappings."""
         smaps = pathlib.Path(f'/proc/{self.pid}/smaps').read_text()
         for text in re.split(r'^[0-9a-f]+-[0-9a-f]+ .*\n', smaps,
                              flags=re.M)[1:]:
             values = dict(re.findall(r'^(\w+): +(\d+) kB', text, re.M))
-            yield int(values['Size']), sum(
-                int(values.get(name, 0)) for name in
-                ('Rss', 'Shared_Hugetlb', 'Private_Hugetlb'))
+            yield int(values['Size']), sum(int(values.get(name, 0))
+                                           for name in names)
 
     def cpu(self):
         """CPU seconds so far of QEMU's vCPU threads and of all others."""
@@ -414,6 +421,7 @@ def boot(mem='1G', *, props=(), **options):
     extra       more arguments for QEMU
     mem_backend QEMU's object for RAM, with options
     modules     more kernel modules to load at boot, before the driver
+    programs    C sources, as paths, of more programs for the guest
     shell       a shell on Guest.shell (a socket)
     suspend     so that Guest.suspend() works; makes booting slower
     allow       regular expressions of log lines to let pass

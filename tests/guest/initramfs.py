@@ -89,11 +89,10 @@ def module_files(names, optional=()):
     return [moddir / path for path in paths]
 
 
-def _hog():
-    """The bytes of the guest's memory program; it is compiled once."""
-    source = HERE / 'hog.c'
+def _compiled(source):
+    """The bytes of a program of the guest; it is compiled once."""
     digest = hashlib.sha256(source.read_bytes()).hexdigest()[:16]
-    path = cache_folder() / f'hog-{digest}'
+    path = cache_folder() / f'{source.stem}-{digest}'
     if not path.exists():
         publish(path, lambda out: subprocess.run(
             [COMPILER, '-static', '-O2', '-o', out, source], check=True))
@@ -113,10 +112,11 @@ def _busybox():
     return [_program('bin/busybox', pathlib.Path(path).read_bytes()), *links]
 
 
-def _base_archive(modules):
+def _base_archive(modules, programs):
     """All of the initramfs but the balloon modules."""
-    files = [*_busybox(), _program('bin/hog', _hog()),
-             _program('init', (HERE / 'agent.sh').read_bytes())]
+    files = [*_busybox(), _program('init', (HERE / 'agent.sh').read_bytes())]
+    files += [_program(f'bin/{source.stem}', _compiled(source))
+              for source in (HERE / 'hog.c', *programs)]
     paths = module_files((*MODULES, *modules), MODULES_IF_ANY)
     # The balloon module itself is not loaded, but what it needs is.
     needs = [path for path in module_files((), ('virtio_balloon',))
@@ -142,9 +142,12 @@ def _driver_archive():
                   *files])
 
 
-def initramfs(modules=()):
-    """Path of an initramfs with what the guest needs and extra MODULES."""
-    archive = _base_archive(modules) + _driver_archive()
+def initramfs(modules=(), programs=()):
+    """Path of an initramfs with what the guest needs.
+
+    MODULES are kernel modules on top, PROGRAMS the sources, in C, of programs.
+    """
+    archive = _base_archive(modules, programs) + _driver_archive()
     digest = hashlib.sha256(archive).hexdigest()[:16]
     path = cache_folder() / f'{environment()["KREL"]}-{digest}.cpio'
     if path.exists():

@@ -72,6 +72,7 @@ class Config:
     extra: tuple = ()
     mem_backend: str = 'memory-backend-ram'
     modules: tuple = ()
+    programs: tuple = ()
     shell: bool = False
     suspend: bool = False
     allow: tuple = ()
@@ -228,7 +229,7 @@ def qemu_command(config, fds):
                # On waking up QEMU would load an ELF file once more.
                '-kernel', (environment()['VMLINUZ'] if config.suspend
                            else str(kernel())),
-               '-initrd', str(initramfs(config.modules)),
+               '-initrd', str(initramfs(config.modules, config.programs)),
                '-append', kernel_command_line(config)]
     if not config.reboot:
         command.append('-no-reboot')

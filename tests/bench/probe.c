@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What a program in the guest notices.
+ *
+ * usage: probe stream MIB SECONDS   add two arrays into a third one, over and
+ *                                   over; MIB is the sum of the three
+ *        probe timer SECONDS        sleep a millisecond, over and over
+ *        probe loop MIB SECONDS     map, write and unmap memory, over and over
+ *        probe low                  watch MemAvailable until SIGTERM
+ *
+ * Prints "start MS" when it begins, and at the end a line for each sample:
+ * "MS VALUE". MS is on the guest's monotonic clock; VALUE is MB/s, microseconds
+ * late, or milliseconds a turn. "low" prints one line, "low KIB".
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PAGE		4096UL
+#define MIB		(1UL << 20)
+#define CHUNK		(MIB / sizeof(uint64_t))	/* words */
+#define MAX_SAMPLES	(1UL << 17)
+
+struct sample {
+	double ms;
+	double value;
+};
+
+static struct sample samples[MAX_SAMPLES];
+static size_t count;
+static volatile sig_atomic_t stopped;
+
+static void stop(int sig)
+{
+	(void)sig;
+	stopped = 1;
+}
+
+static double now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1e3 + ts.tv_nsec / 1e6;
+}
+
+static double start(void)
+{
+	double now = now_ms();
+
+	printf("start %.3f\n", now);
+	fflush(stdout);
+	return now;
+}
+
+static void add(double ms, double value)
+{
+	if (count < MAX_SAMPLES)
+		samples[count++] = (struct sample){ ms, value };
+}
+
+static void *get_memory(size_t size)
+{
+	void *mem = mmap(NULL, size, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (mem == MAP_FAILED) {
+		perror("probe: mmap");
+		exit(2);
+	}
+	return mem;
+}
+
+static void triad(uint64_t *a, const uint64_t *b, const uint64_t *c)
+{
+	for (size_t i = 0; i < CHUNK; i++)
+		a[i] = b[i] + 3 * c[i];
+}
+
+static void stream(size_t mib, double seconds)
+{
+	size_t chunks = mib / 3, i = 0;
+	uint64_t *mem = get_memory(3 * chunks * MIB);
+	double end, last;
+
+	memset(mem, 1, 3 * chunks * MIB);
+	last = start();
+	end = last + seconds * 1e3;
+	while (last < end) {
+		uint64_t *a = mem + i * CHUNK, *b = a + chunks * CHUNK;
+		double now;
+
+		triad(a, b, b + chunks * CHUNK);
+		i = (i + 1) % chunks;
+		now = now_ms();
+		add(now, 3 * MIB / 1e3 / (now - last));
+		last = now;
+	}
+}
+
+static void timer(double seconds)
+{
+	double end = start() + seconds * 1e3;
+	struct timespec next;
+
+	clock_gettime(CLOCK_MONOTONIC, &next);
+	for (;;) {
+		double now, due;
+
+		next.tv_nsec += 1000000;
+		if (next.tv_nsec >= 1000000000) {
+			next.tv_nsec -= 1000000000;
+			next.tv_sec++;
+		}
+		clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &next, NULL);
+		now = now_ms();
+		due = next.tv_sec * 1e3 + next.tv_nsec / 1e6;
+		add(now, (now - due) * 1e3);
+		if (now > end)
+			return;
+		/* What it has missed it leaves out. */
+		if (now > due + 1)
+			clock_gettime(CLOCK_MONOTONIC, &next);
+	}
+}
+
+static void loop(size_t mib, double seconds)
+{
+	double last = start(), end = last + seconds * 1e3;
+
+	while (last < end) {
+		char *mem = get_memory(mib * MIB);
+		double now;
+
+		for (size_t i = 0; i < mib * MIB; i += PAGE)
+			mem[i] = 1;
+		munmap(mem, mib * MIB);
+		now = now_ms();
+		add(now, now - last);
+		last = now;
+	}
+}
+
+static long available(void)
+{
+	char text[4096], *line;
+	int fd = open("/proc/meminfo", O_RDONLY);
+	ssize_t length = read(fd, text, sizeof(text) - 1);
+
+	close(fd);
+	if (length <= 0)
+		return -1;
+	text[length] = 0;
+	line = strstr(text, "MemAvailable:");
+	return line ? atol(line + strlen("MemAvailable:")) : -1;
+}
+
+static void protect(void)
+{
+	FILE *f = fopen("/proc/self/oom_score_adj", "w");
+
+	mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT);
+	if (!f)
+		return;
+	fputs("-1000", f);
+	fclose(f);
+}
+
+static void low(void)
+{
+	long least, now;
+
+	protect();
+	signal(SIGTERM, stop);
+	least = available();
+	start();
+	while (!stopped) {
+		usleep(5000);
+		now = available();
+		if (now >= 0 && now < least)
+			least = now;
+	}
+	printf("low %ld\n", least);
+}
+
+int main(int argc, char **argv)
+{
+	const char *mode = argc > 1 ? argv[1] : "";
+
+	if (!strcmp(mode, "stream") && argc == 4)
+		stream(atol(argv[2]), atof(argv[3]));
+	else if (!strcmp(mode, "timer") && argc == 3)
+		timer(atof(argv[2]));
+	else if (!strcmp(mode, "loop") && argc == 4)
+		loop(atol(argv[2]), atof(argv[3]));
+	else if (!strcmp(mode, "low") && argc == 2)
+		low();
+	else
+		return 2;
+	for (size_t i = 0; i < count; i++)
+		printf("%.2f %.2f\n", samples[i].ms, samples[i].value);
+	return 0;
+}
