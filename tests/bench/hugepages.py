@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the host has left of its huge pages, and the guest of its blocks."""
+
+import contextlib
+import os
+import pathlib
+import time
+
+import experiment
+from experiment import (MORE, NEITHER, OURS, STOCK, Arm, Case, Experiment,
+                        Metric)
+from guest import KIB, MIB
+from moves import REST
+from sizing import touch
+from test_hinting import make_holes
+from test_sizing import free_blocks
+
+OURS_512 = Arm('ours 512', 'ours', 'pfns_per_buffer=512',
+               'this driver, pfns_per_buffer=512')
+POOL = pathlib.Path('/proc/sys/vm/nr_hugepages')
+HUGE = pathlib.Path('/sys/kernel/mm/transparent_hugepage/enabled')
+
+
+def orders(running):
+    """Free blocks of each order, all zones together."""
+    lines = running.sh('cat /proc/buddyinfo').splitlines()
+    return [sum(column) for column in
+            zip(*(map(int, line.split()[4:]) for line in lines))]
+
+
+def state(running, when):
+    """Huge pages and blocks by now."""
+    return {f'host huge pages, {when}': running.huge() / MIB,
+            f'guest blocks of 2 MiB, {when}': free_blocks(running),
+            f'orders, {when}': orders(running)}
+
+
+def measure(arm, mem, holes, target, use):
+    """All of RAM touched, HOLES MiB of holes in it, and TARGET to stay.
+
+    Then the balloon goes, and a program uses USE MiB.
+    """
+    with experiment.boot(arm, mem, append=experiment.plain()) as running:
+        touch(running)
+        if holes:
+            make_holes(running, holes)
+        figures = state(running, 'before')
+        running.balloon_to(target * MIB)
+        time.sleep(REST)
+        figures |= state(running, 'inflated')
+        running.sh('rm -f /dev/shm/b')
+        running.balloon_to(running.size)
+        time.sleep(REST)
+        figures |= state(running, 'deflated')
+        running.touch(use * MIB)
+        return figures | state(running, 'used again')
+
+
+WHENS = ('before', 'inflated', 'deflated', 'used again')
+METRICS = (
+    *(Metric(f'host huge pages, {when}', 'MiB',
+             NEITHER if when == 'before' else MORE) for when in WHENS),
+    *(Metric(f'guest blocks of 2 MiB, {when}', '',
+             NEITHER if when == 'before' else MORE) for when in WHENS))
+CASES = (
+    Case('1 GiB, 350 MiB of it holes of a page',
+         {'mem': '1G', 'holes': 350, 'target': 600, 'use': 800}),
+    Case('2 GiB, all in blocks',
+         {'mem': '2G', 'holes': 0, 'target': 1024, 'use': 1700}))
+
+
+def no_thp():
+    """Why the host has no transparent huge pages, if that is so."""
+    if HUGE.exists() and '[never]' not in HUGE.read_text():
+        return ''
+    return 'this host has no transparent huge pages: see ' + str(HUGE)
+
+
+# hugetlb
+
+@contextlib.contextmanager
+def pool(size):
+    """SIZE bytes more of huge pages in the host's pool."""
+    before = int(POOL.read_text())
+    want = before + size // (2 * MIB)
+    try:
+        POOL.write_text(str(want))
+        have = int(POOL.read_text())
+        if have < want:
+            raise experiment.guest.GuestError(
+                f'the host has only {have} of {want} huge pages')
+        yield
+    finally:
+        POOL.write_text(str(before))
+
+
+def free_pool():
+    """Bytes that are free in the host's pool."""
+    text = pathlib.Path('/proc/meminfo').read_text()
+    values = dict(line.split(':') for line in text.splitlines())
+    return (int(values['HugePages_Free'])
+            * int(values['Hugepagesize'].split()[0]) * KIB)
+
+
+def measure_hugetlb(arm, mem, target):
+    """What comes back to the host's pool of huge pages."""
+    options = {'append': experiment.plain(), 'mem_backend':
+               'memory-backend-memfd,hugetlb=on,hugetlbsize=2M,prealloc=on'}
+    with pool(experiment.guest.parse_size(mem)), \
+            experiment.boot(arm, mem, **options) as running:
+        before = free_pool()
+        running.balloon_to(target * MIB)
+        back = free_pool() - before
+        asked = running.size - target * MIB
+    return {'asked for': asked / MIB, 'back in the pool': back / MIB}
+
+
+def no_hugetlb():
+    """Why there is no guest in hugetlb memory, if that is so."""
+    if os.access(POOL, os.W_OK):
+        return ''
+    return f'not allowed to write to {POOL}: needs root'
+
+
+EXPERIMENTS = (
+    Experiment(
+        'thp', "the host's transparent huge pages, and the guest's free "
+        'blocks, after the balloon was inflated and deflated',
+        measure, METRICS, CASES, CASES[:1],
+        shown=('host huge pages, before', 'host huge pages, inflated',
+               'host huge pages, used again',
+               'guest blocks of 2 MiB, used again'), needs=no_thp,
+        notes='Two files are written page by page, in turn, and one is '
+        'removed. Scaled from an experiment of 2020 with another driver: '
+        '911360 kB before, 88064 kB after, and 616448 kB with pages taken in '
+        'blocks.'),
+    Experiment(
+        'hugetlb', 'a guest in hugetlb memory: what the host gets back of it',
+        measure_hugetlb,
+        (Metric('asked for', 'MiB', NEITHER),
+         Metric('back in the pool', 'MiB', MORE)),
+        (Case('1 GiB', {'mem': '1G', 'target': 512}),),
+        (Case('1 GiB', {'mem': '1G', 'target': 512}),),
+        arms=(STOCK, OURS, OURS_512), shown=('back in the pool',),
+        needs=no_hugetlb,
+        notes='QEMU gives a page of 2 MiB back only if one buffer names all '
+        'of it: `pfns_per_buffer=512`.'),
+)

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What hints of free pages save a migration, and cost the guest."""
+
+import re
+import time
+
+import experiment
+from experiment import (MORE, NEITHER, OFF, OURS, STOCK, Arm, Case,
+                        Experiment, Metric)
+from guest import KIB, MIB
+from test_hinting import (blocks_by_type, make_holes, start,
+                          wait_migration, wait_no_hints)
+from test_sizing import free, free_blocks
+
+OURS_64K = Arm('ours 64K', 'ours', 'hint_order=4',
+               'this driver, hint_order=4')
+# Megabits a second, in bytes
+MBIT = 10 ** 6 // 8
+
+
+def prepare(running, use, holes):
+    """Memory that was used and is free again, with holes or without."""
+    if holes:
+        make_holes(running, holes)
+    else:
+        running.sh(f'hog -r {use}', timeout=200)
+
+
+def lowest(job):
+    """What the probe saw, in MiB."""
+    job.kill()
+    job.wait()
+    return int(re.search(r'low (\d+)', job.output())[1]) / KIB
+
+
+def measure(arm, mem, mbit, use=0, holes=0):
+    """Migrate to nowhere, at the speed of a network, and go on."""
+    with experiment.boot(arm, mem, append=experiment.plain(),
+                         free_page_hint=arm is not OFF) as running:
+        prepare(running, use, holes)
+        before = {'movable blocks, before': blocks_by_type(running)['Movable'],
+                  'free, before': free(running) / MIB}
+        job = running.spawn('probe low')
+        job.wait_output('start')
+        start(running, speed=mbit * MBIT)
+        end = wait_migration(running, 'completed', 300)
+        running.cont()
+        figures = {'lowest MemAvailable': lowest(job)}
+        wait_returned(running, arm)
+        return before | figures | {
+            'sent': end['ram']['transferred'] / MIB,
+            'time': end['total-time'] / 1e3,
+            'downtime': end['downtime'],
+            'movable blocks, after': blocks_by_type(running)['Movable'],
+            'free blocks of 2 MiB, after': free_blocks(running),
+            'free, after': free(running) / MIB}
+
+
+def wait_returned(running, arm):
+    """Wait until the driver keeps no more than it did."""
+    if arm.driver == 'ours' and arm is not OFF:
+        wait_no_hints(running)
+    time.sleep(2)
+
+
+METRICS = (Metric('sent', 'MiB'), Metric('time', 's'),
+           Metric('downtime', 'ms'),
+           Metric('lowest MemAvailable', 'MiB', MORE),
+           Metric('movable blocks, before', '', NEITHER),
+           Metric('movable blocks, after', '', MORE),
+           Metric('free blocks of 2 MiB, after', '', MORE),
+           Metric('free, before', 'MiB', NEITHER),
+           Metric('free, after', 'MiB', MORE))
+SPEEDS = ((1000, '1 Gbit/s'), (10000, '10 Gbit/s'))
+CASES = tuple(Case(f'{text}, {name}', {'mem': '2G', 'mbit': mbit, **options})
+              for mbit, text in SPEEDS for name, options in (
+                  ('1.5 GiB used once', {'use': 1500}),
+                  ('700 MiB of holes', {'holes': 700})))
+QUICK = (Case('10 Gbit/s, 700 MiB used once',
+              {'mem': '1G', 'mbit': 10000, 'use': 700}),
+         Case('10 Gbit/s, 300 MiB of holes',
+              {'mem': '1G', 'mbit': 10000, 'holes': 300}))
+
+EXPERIMENTS = (
+    Experiment(
+        'migration', 'live migration of 2 GiB with hints of free pages: '
+        'memory that was used and is free again, in blocks or in holes',
+        measure, METRICS, CASES, QUICK, arms=(OFF, STOCK, OURS, OURS_64K),
+        shown=('sent', 'time', 'lowest MemAvailable',
+               'movable blocks, after')),
+)

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Figures of an experiment: taking them, keeping them, comparing them."""
+
+import functools
+import json
+import os
+import pathlib
+import re
+import statistics
+import subprocess
+import time
+
+import experiment
+from guest import (GIB, MIB, TOP, Config, GuestError, can_use_kvm,
+                   environment, parse_size)
+
+# What QEMU needs beside the guest's RAM
+BESIDE = 512 * MIB
+
+
+def output(*command):
+    """What COMMAND prints, or '' if there is no such thing."""
+    try:
+        return subprocess.run(command, text=True, check=False, cwd=TOP,
+                              stdout=subprocess.PIPE,
+                              stderr=subprocess.DEVNULL).stdout.strip()
+    except OSError:
+        return ''
+
+
+def version(qemu):
+    """Of a QEMU, as it says it."""
+    return output(qemu, '--version').partition('\n')[0].removeprefix(
+        'QEMU emulator version ')
+
+
+def commit():
+    """What of the project was measured."""
+    changed = output('git', 'status', '--porcelain', '--untracked-files=no')
+    return output('git', 'rev-parse', 'HEAD') + (' + changes' if changed
+                                                 else '')
+
+
+@functools.cache
+def metadata():
+    """Where figures are from; nothing of it changes from run to run."""
+    cpuinfo = pathlib.Path('/proc/cpuinfo').read_text()
+    model = re.search(r'^model name\s*: (.*)', cpuinfo, re.M)
+    new = environment().get('QEMU_NEW')
+    return {
+        'commit': commit(),
+        'guest kernel': environment()['KREL'],
+        'QEMU': version(Config().qemu_path),
+        'newer QEMU': version(new) if new else 'none',
+        'acceleration': 'KVM' if can_use_kvm() else 'none (TCG)',
+        'host kernel': os.uname().release,
+        'CPU': model[1] if model else os.uname().machine,
+        'CPUs': os.cpu_count(),
+        'memory, GiB': round(os.sysconf('SC_PAGE_SIZE') * os.sysconf(
+            'SC_PHYS_PAGES') / GIB, 1),
+    }
+
+
+def available():
+    """Bytes that this machine has available."""
+    text = pathlib.Path('/proc/meminfo').read_text()
+    return int(re.search(r'MemAvailable: +(\d+)', text)[1]) << 10
+
+
+def missing(case):
+    """Why a case cannot be run here; '' if it can."""
+    if case.options.get('qemu') == 'new' and \
+            not environment().get('QEMU_NEW'):
+        return 'there is no newer QEMU: scripts/prepare --new-qemu'
+    need = parse_size(case.options['mem']) + BESIDE
+    if available() < need:
+        return (f'it needs {need / GIB:.1f} GiB, and this machine has '
+                f'{available() / GIB:.1f} GiB available')
+    return ''
+
+
+class Result:
+    """All figures of one experiment; what is kept of it is .data."""
+
+    def __init__(self, what, data=None):
+        self.what = what
+        self.data = data or {'experiment': what.name, 'about': what.about,
+                             'rounds': 0, 'quick': False, 'seconds': 0,
+                             'meta': metadata(), 'cases': [], 'errors': []}
+
+    # Taking figures
+
+    def run(self, rounds, quick, say, save):
+        """The arms take turns, ROUNDS times a case."""
+        start = time.monotonic()
+        self.data.update(rounds=rounds, quick=quick)
+        for case in self.what.quick if quick else self.what.cases:
+            reason = missing(case)
+            if reason:
+                self._fail(f'{case.label}: left out, as {reason}', say)
+                continue
+            self.data['cases'].append(
+                {'label': case.label, 'size': case.size,
+                 'figures': {arm.name: {} for arm in self.what.arms}})
+            for number in range(rounds):
+                self._round(case, number, say)
+            self.data['seconds'] = round(time.monotonic() - start)
+            save()
+        self.data['seconds'] = round(time.monotonic() - start)
+        save()
+
+    def _round(self, case, number, say):
+        for arm in self.what.arms:
+            start = time.monotonic()
+            try:
+                found = self.what.measure(arm, **case.options)
+            except (GuestError, AssertionError) as error:
+                self._fail(f'{case.label}, {arm.name}: '
+                           f'{type(error).__name__}: {error}', say)
+                continue
+            figures = self.data['cases'][-1]['figures'][arm.name]
+            for name, value in found.items():
+                figures.setdefault(name, []).append(rounded(value))
+            say(f'{self.what.name}: {case.label}, round {number + 1}, '
+                f'{arm.name}: {time.monotonic() - start:.0f} s')
+
+    def _fail(self, text, say):
+        self.data['errors'].append(text)
+        say(f'{self.what.name}: {text}')
+
+    # Comparing them
+
+    @property
+    def cases(self):
+        """The cases that there are figures of."""
+        return self.data['cases']
+
+    def arms(self):
+        """Those arms that there are figures of."""
+        return [arm for arm in self.what.arms
+                if any(case['figures'].get(arm.name) for case in self.cases)]
+
+    def metrics(self):
+        """Those metrics that there are figures of."""
+        return [metric for metric in self.what.metrics
+                if any(metric.name in figures for case in self.cases
+                       for figures in case['figures'].values())]
+
+    @staticmethod
+    def values(case, arm, name):
+        """Figures of all rounds; [] if there are none."""
+        return case['figures'].get(arm, {}).get(name, [])
+
+    @classmethod
+    def median(cls, case, arm, name):
+        """Of all rounds, or None."""
+        values = cls.values(case, arm, name)
+        return statistics.median(values) if values else None
+
+    @classmethod
+    def times_better(cls, case, metric, against='stock', arm='ours'):
+        """How many times better ARM is than AGAINST; None: not to be said."""
+        mine = cls.median(case, arm, metric.name)
+        other = cls.median(case, against, metric.name)
+        if None in (mine, other) or metric.better == experiment.NEITHER:
+            return None
+        if metric.better == experiment.LESS:
+            mine, other = other, mine
+        if mine == other:
+            return 1.0
+        return mine / other if other else float('inf')
+
+    @classmethod
+    def overlap(cls, case, metric, against, arm='ours'):
+        """Whether the rounds of two arms cannot be told from each other."""
+        mine, other = (cls.values(case, name, metric.name)
+                       for name in (arm, against))
+        return min(mine) <= max(other) and min(other) <= max(mine)
+
+    def missed(self):
+        """Goals that were not reached: (case, metric, against, goal, is)."""
+        for case in self.cases:
+            for metric in self.metrics():
+                for against, goal in metric.goals:
+                    times = self.times_better(case, metric, against)
+                    if times is None or times >= goal:
+                        continue
+                    if goal == 1 and self.overlap(case, metric, against):
+                        continue
+                    yield case, metric, against, goal, times
+
+
+def rounded(value):
+    """VALUE with the digits that mean something."""
+    if isinstance(value, float):
+        return float(f'{value:.5g}')
+    return value
+
+
+def save(results, out):
+    """NAME.json for each, and results.json with all that are in OUT."""
+    for name, result in results.items():
+        write(out / f'{name}.json', result.data)
+    write(out / 'results.json', {name: result.data
+                                 for name, result in results.items()})
+
+
+def write(path, data):
+    """DATA as JSON, whole or not at all."""
+    new = path.with_name(path.name + '.new')
+    new.write_text(json.dumps(data, indent=1) + '\n')
+    new.replace(path)
+
+
+def load(experiments, out):
+    """What OUT has of EXPERIMENTS: name -> Result."""
+    path = out / 'results.json'
+    data = json.loads(path.read_text()) if path.exists() else {}
+    return {what.name: Result(what, data[what.name]) for what in experiments
+            if what.name in data}

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Results as text: Markdown for docs/performance.md, lines for a terminal."""
+
+import math
+
+
+def number(value):
+    """VALUE with three digits that count."""
+    if value is None:
+        return '-'
+    if value == 0:
+        return '0'
+    digits = max(2 - math.floor(math.log10(abs(value))), 0)
+    return f'{value:.{digits}f}'
+
+
+def times(value):
+    """A ratio."""
+    return 'inf' if value == math.inf else f'{value:.2g}' if value < 1 \
+        else f'{value:.1f}'
+
+
+def cell(result, case, metric):
+    """The medians of all arms, and how many times better ours is."""
+    medians = [result.median(case, arm.name, metric.name)
+               for arm in result.arms()]
+    if not any(value is not None for value in medians):
+        return ''
+    text = ' / '.join(map(number, medians))
+    better = result.times_better(case, metric)
+    return text if better is None else f'{text} ({times(better)}x)'
+
+
+def table(result):
+    """A row for each figure, a column for each case."""
+    rows = [['', *(case['label'] for case in result.cases)]]
+    for metric in result.metrics():
+        unit = f', {metric.unit}' if metric.unit else ''
+        rows.append([metric.name + unit, *(cell(result, case, metric)
+                                           for case in result.cases)])
+    lines = ['| ' + ' | '.join(row) + ' |' for row in rows]
+    lines.insert(1, '| --- ' * len(rows[0]) + '|')
+    return '\n'.join(lines)
+
+
+def command(result):
+    """What makes these figures."""
+    quick = ' --quick' if result.data['quick'] else ''
+    return (f'scripts/bench {result.what.name}{quick} --rounds '
+            f'{result.data["rounds"]}')
+
+
+def misses(result):
+    """A line for each goal that was missed."""
+    for case, metric, against, goal, better in result.missed():
+        goal = f', and is to be {goal:.2g}x' if goal != 1 else ''
+        yield (f'{case["label"]}, {metric.name}: {times(better)}x as good as '
+               f'{against}{goal}')
+
+
+def section(result):
+    """Everything about one experiment."""
+    arms = ' / '.join(arm.label for arm in result.arms())
+    parts = [f'## {result.what.name}',
+             result.what.about[0].upper() + result.what.about[1:] + '.',
+             f'    {command(result)}',
+             f'{arms} (times better than the kernel\'s own); medians of '
+             f'{result.data["rounds"]}.', table(result),
+             f'![{result.what.name}]({result.what.name}.svg)']
+    if result.what.notes:
+        parts.insert(2, result.what.notes)
+    missed = list(misses(result))
+    if missed:
+        parts.append('Not as good as it should be:\n\n'
+                     + '\n'.join(f'- {line}' for line in missed))
+    if result.data['errors']:
+        parts.append('Went wrong:\n\n' + '\n'.join(
+            f'- {first_line(line)}' for line in result.data['errors']))
+    return '\n\n'.join(parts)
+
+
+def first_line(text):
+    """Of what may be a whole log."""
+    return text.partition('\n')[0][:200]
+
+
+def machine(data):
+    """Where the figures of one experiment are from."""
+    return '; '.join(f'{key}: {value}' for key, value in data['meta'].items())
+
+
+def document(results):
+    """The part of docs/performance.md that is made by scripts/bench."""
+    parts = []
+    for text in dict.fromkeys(machine(result.data)
+                              for result in results.values()):
+        names = [name for name, result in results.items()
+                 if machine(result.data) == text]
+        parts.append(f'Measured ({", ".join(names)}): {text}.')
+    parts += [section(result) for result in results.values()]
+    return '\n\n'.join(parts) + '\n'
+
+
+def summary(result):
+    """For a terminal."""
+    width = max([len(metric.name) for metric in result.metrics()], default=0)
+    lines = []
+    for case in result.cases:
+        arms = ' / '.join(arm.name for arm in result.arms())
+        lines.append(f'{result.what.name}: {case["label"]}: {arms}')
+        lines += [f'  {metric.name:{width}}  {cell(result, case, metric)} '
+                  f'{metric.unit}' for metric in result.metrics()
+                  if cell(result, case, metric)]
+    lines += [f'  missed: {line}' for line in misses(result)]
+    return '\n'.join(lines)
