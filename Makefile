@@ -15,6 +15,7 @@
 # make kunit              scripts/kunit: the driver in a kernel with all checks on
 # make canaries           scripts/canaries: broken drivers, which those must find
 # make coverage           scripts/coverage: what of the driver they reach
+# make bench              measure it beside the kernel's own module (hours)
 # make fuzz SEED=N STEPS=N ... with a host that does as it likes
 #
 # DESTDIR is for packages: nothing outside of it is touched.
@@ -93,6 +94,9 @@ fuzz:
 	scripts/kunit --suite '*fuzz*' $(if $(SEED),--seed $(SEED)) \
 		$(if $(STEPS),--steps $(STEPS))
 
+bench:
+	scripts/bench
+
 matrix:
 	scripts/kernels --test
 
@@ -100,4 +104,4 @@ arch:
 	scripts/arch
 
 .PHONY: modules headers no-dkms clean install uninstall dkms deb check test \
-	kunit canaries coverage fuzz matrix arch
+	kunit canaries coverage fuzz bench matrix arch

@@ -31,12 +31,14 @@ class Metric:
     """One figure: its name in what measure() returns, and what is better.
 
     GOALS: 'ours' has to be so many times better than the arm of that name.
+    MOST: more than that is too much.
     """
 
     name: str
     unit: str
     better: str = LESS
     goals: tuple = (('stock', 1.0),)
+    most: float = None
 
 
 @dataclasses.dataclass(frozen=True)

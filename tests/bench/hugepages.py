@@ -9,7 +9,7 @@ import time
 import experiment
 from experiment import (MORE, NEITHER, OURS, STOCK, Arm, Case, Experiment,
                         Metric)
-from guest import KIB, MIB
+from guest import KIB, MIB, GuestError, parse_size
 from moves import REST
 from sizing import touch
 from test_hinting import make_holes
@@ -87,7 +87,7 @@ def pool(size):
         POOL.write_text(str(want))
         have = int(POOL.read_text())
         if have < want:
-            raise experiment.guest.GuestError(
+            raise GuestError(
                 f'the host has only {have} of {want} huge pages')
         yield
     finally:
@@ -106,7 +106,7 @@ def measure_hugetlb(arm, mem, target):
     """What comes back to the host's pool of huge pages."""
     options = {'append': experiment.plain(), 'mem_backend':
                'memory-backend-memfd,hugetlb=on,hugetlbsize=2M,prealloc=on'}
-    with pool(experiment.guest.parse_size(mem)), \
+    with pool(parse_size(mem)), \
             experiment.boot(arm, mem, **options) as running:
         before = free_pool()
         running.balloon_to(target * MIB)

@@ -47,13 +47,12 @@ def main_thread(running):
 
 
 def follow(running, size, start, limit=LIMIT):
-    """Wait until `actual` is SIZE: (seconds since START, actual), changes."""
+    """Look at `actual` until it is SIZE, or until LIMIT seconds after START.
+
+    (seconds since START, actual), whenever that was seen to change.
+    """
     points = [(0.0, running.actual())]
-    while points[-1][1] != size:
-        now = time.monotonic() - start
-        if now > limit:
-            raise GuestTimeout(f'actual is {points[-1][1]}, not {size}, after '
-                               f'{limit} s\n{running.last_status()}')
+    while points[-1][1] != size and time.monotonic() - start < limit:
         actual = running.actual()
         if actual != points[-1][1]:
             points.append((time.monotonic() - start, actual))
@@ -70,6 +69,9 @@ def move(running, size):
     running.balloon(size)
     points = follow(running, size, start)
     device = main_thread(running) - device
+    if points[-1][1] != size:
+        raise GuestTimeout(f'actual is {points[-1][1]}, not {size}, after '
+                           f'{LIMIT} s\n{running.last_status()}')
     time.sleep(REST)
     used = [new - old for new, old in zip(running.cpu(), cpu)]
     first = next((seconds for seconds, actual in points

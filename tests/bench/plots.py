@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Results as pictures: NAME.svg and NAME.png."""
 
+import statistics
 import textwrap
 
 import matplotlib
@@ -28,11 +29,8 @@ def colour(arm, arms):
 
 
 def spread(values):
-    """Median's distances to the least and to the largest value."""
-    middle = sorted(values)[len(values) // 2] if len(values) % 2 else None
-    if middle is None:
-        ordered = sorted(values)
-        middle = sum(ordered[len(values) // 2 - 1:][:2]) / 2
+    """The median's distances to the least and to the largest value."""
+    middle = statistics.median(values)
     return middle - min(values), max(values) - middle
 
 
@@ -52,9 +50,10 @@ def bars(axes, result, metric):
                  color=colour(arm, arms), yerr=list(zip(*errors)) or None,
                  error_kw={'elinewidth': 1, 'ecolor': '#333333'})
     axes.set_xticks(range(len(result.cases)))
-    axes.set_xticklabels(
-        [textwrap.fill(case['label'], 14) for case in result.cases],
-        fontsize=7 if len(result.cases) < 5 else 5.5)
+    many = len(result.cases) > 4
+    axes.set_xticklabels([textwrap.fill(case['label'], 9 if many else 14)
+                          for case in result.cases],
+                         fontsize=6 if many else 7)
 
 
 def lines(axes, result, metric):
@@ -83,7 +82,7 @@ def panels(result):
     """A figure with a panel for each metric that is to be shown."""
     metrics = [metric for metric in result.metrics()
                if metric.name in result.what.shown]
-    columns = min(COLUMNS, len(metrics))
+    columns = 2 if len(metrics) == 4 else min(COLUMNS, len(metrics))
     rows = -(-len(metrics) // columns)
     wide = max(3.4, 0.75 * len(result.cases) * len(result.arms()) / 2)
     figure, grid = pyplot.subplots(

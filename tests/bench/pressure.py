@@ -10,7 +10,7 @@ import time
 import experiment
 from experiment import (MORE, NONE, OURS, SHRINKER, STOCK, Case, Experiment,
                         Metric)
-from guest import MIB, CommandFailed, GuestDied, GuestTimeout
+from guest import MIB, CommandFailed, GuestError, GuestTimeout
 from moves import REST, follow
 
 
@@ -38,7 +38,7 @@ def inflate(running, size, limit):
     before = running.vmstat()
     start, old = time.monotonic(), running.actual()
     running.balloon(size)
-    points = attempt(running, size, start, limit)
+    points = follow(running, size, start, limit)
     seconds = time.monotonic() - start
     time.sleep(REST)
     after = running.vmstat()
@@ -49,19 +49,6 @@ def inflate(running, size, limit):
                - before['balloon_' + word]
                for name, word in (('to the host', 'inflate'),
                                   ('from the host', 'deflate'))}}
-
-
-def attempt(running, size, start, limit):
-    """moves.follow(), or the points until LIMIT."""
-    points = [(0.0, running.actual())]
-    while time.monotonic() - start < limit:
-        with contextlib.suppress(GuestTimeout):
-            points += follow(running, size, start, 0.05)
-        points = [point for number, point in enumerate(points)
-                  if not number or point[1] != points[number - 1][1]]
-        if points[-1][1] == size:
-            break
-    return points
 
 
 def measure_cache(arm, mem, cache, target, limit):
@@ -146,7 +133,7 @@ def until_ready(running, mib, limit):
 def measure_livelock(arm, mem, need, settle, watch, limit):
     """The host asks for all but 32 MiB, and gives back what is needed."""
     figures = {'lives': 0}
-    with contextlib.suppress(GuestDied), experiment.boot(
+    with contextlib.suppress(GuestError), experiment.boot(
             arm, mem, deflate_on_oom=True, append=experiment.plain(),
             allow_oom=True) as running:
         try:

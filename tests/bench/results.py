@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Figures of an experiment: taking them, keeping them, comparing them."""
 
+import contextlib
 import functools
+import io
 import json
 import os
 import pathlib
@@ -86,7 +88,8 @@ class Result:
         self.what = what
         self.data = data or {'experiment': what.name, 'about': what.about,
                              'rounds': 0, 'quick': False, 'seconds': 0,
-                             'meta': metadata(), 'cases': [], 'errors': []}
+                             'meta': metadata(), 'cases': [], 'left out': [],
+                             'errors': []}
 
     # Taking figures
 
@@ -97,7 +100,8 @@ class Result:
         for case in self.what.quick if quick else self.what.cases:
             reason = missing(case)
             if reason:
-                self._fail(f'{case.label}: left out, as {reason}', say)
+                self.data['left out'].append(f'{case.label}: {reason}')
+                say(f'{self.what.name}: {case.label}: left out, as {reason}')
                 continue
             self.data['cases'].append(
                 {'label': case.label, 'size': case.size,
@@ -111,12 +115,15 @@ class Result:
 
     def _round(self, case, number, say):
         for arm in self.what.arms:
-            start = time.monotonic()
+            start, log = time.monotonic(), io.StringIO()
             try:
-                found = self.what.measure(arm, **case.options)
+                # The guest's, which boot() prints when something is wrong
+                with contextlib.redirect_stdout(log):
+                    found = self.what.measure(arm, **case.options)
             except (GuestError, AssertionError) as error:
                 self._fail(f'{case.label}, {arm.name}: '
                            f'{type(error).__name__}: {error}', say)
+                say(log.getvalue())
                 continue
             figures = self.data['cases'][-1]['figures'][arm.name]
             for name, value in found.items():
@@ -178,16 +185,27 @@ class Result:
         return min(mine) <= max(other) and min(other) <= max(mine)
 
     def missed(self):
-        """Goals that were not reached: (case, metric, against, goal, is)."""
+        """What 'ours' is not as good in as it should be, a line each."""
         for case in self.cases:
             for metric in self.metrics():
-                for against, goal in metric.goals:
-                    times = self.times_better(case, metric, against)
-                    if times is None or times >= goal:
-                        continue
-                    if goal == 1 and self.overlap(case, metric, against):
-                        continue
-                    yield case, metric, against, goal, times
+                lines = [*self._worse(case, metric),
+                         *self._too_much(case, metric)]
+                yield from (f'{case["label"]}, {metric.name}: {line}'
+                            for line in lines)
+
+    def _worse(self, case, metric):
+        for against, goal in metric.goals:
+            times = self.times_better(case, metric, against)
+            if times is None or times >= goal or (
+                    goal == 1 and self.overlap(case, metric, against)):
+                continue
+            yield (f'{times:.2f} times better than {against}, should be '
+                   f'{goal:.3g}')
+
+    def _too_much(self, case, metric):
+        value = self.median(case, 'ours', metric.name)
+        if None not in (value, metric.most) and value > metric.most:
+            yield f'{value:.2f}, should be {metric.most} at most'
 
 
 def rounded(value):

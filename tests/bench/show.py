@@ -68,9 +68,9 @@ def measure(arm, mem, smp, lead, period):
 
 
 def took(points, start, good):
-    """Seconds from START until what is held is good."""
+    """Seconds from START until what is held is good, or no more is known."""
     return next((when - start for when, held in points
-                 if when >= start and good(held)), float('nan'))
+                 if when >= start and good(held)), points[-1][0] - start)
 
 
 def figures(points, stream, start, lead, period):

@@ -18,6 +18,8 @@ AT_LEAST = 3 * GIB
 GOALS = {'inflate touched': 2, 'inflate repeated': 3, 'deflate untouched': 2,
          'deflate touched': 2, 'deflate repeated': 2}
 LESS_CPU = 5
+# ... and with the time that the device itself works
+CLOSE_TO_LIMIT = 1.15
 
 
 def touch(running):
@@ -72,8 +74,8 @@ def metrics():
                      goals=(('stock', LESS_CPU),)) for name in names),
             *(Metric(f'{name}, host CPU', 's/GiB') for name in names),
             *(Metric(f'{name}, first GiB', 's') for name in names),
-            *(Metric(f'inflate {state}, wall / device CPU', 'x')
-              for state in STATES))
+            *(Metric(f'inflate {state}, wall / device CPU', 'x',
+                     most=CLOSE_TO_LIMIT) for state in STATES))
 
 
 SIZES = tuple(Case(f'{size} GiB', {'mem': f'{size}G'}, size)
@@ -83,7 +85,7 @@ SIZES = tuple(Case(f'{size} GiB', {'mem': f'{size}G'}, size)
 def variants(mem):
     """init_on_alloc, CPUs, QEMU."""
     return tuple(
-        Case(f'init_on_alloc={init}, {smp} CPU{"s" * (smp > 1)}, '
+        Case(f'init={init}, {smp} CPU{"s" * (smp > 1)}, '
              + ('newer QEMU' if qemu else "Debian's QEMU"),
              {'mem': mem, 'init_on_alloc': init, 'smp': smp, 'qemu': qemu})
         for qemu in (None, 'new') for smp in (1, 2) for init in (0, 1))
@@ -143,9 +145,9 @@ EXPERIMENTS = (
         'two versions of QEMU',
         measure, metrics(), variants('4G'),
         variants('1G')[:1] + variants('1G')[-2:-1], shown=SHOWN,
-        notes='The newer QEMU\'s device works in its main thread: wall time '
-        'over that thread\'s CPU time is 1 if the device never waits for the '
-        'guest.'),
+        notes='`init` is `init_on_alloc`. The newer QEMU\'s device works in '
+        'its main thread: wall time over that thread\'s CPU time is 1 if the '
+        'device never waits for the guest.'),
     Experiment(
         'device', 'what the device sees of a GiB: kicks, interrupts, '
         'configuration accesses, runs of PFNs',

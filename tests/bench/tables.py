@@ -50,14 +50,6 @@ def command(result):
             f'{result.data["rounds"]}')
 
 
-def misses(result):
-    """A line for each goal that was missed."""
-    for case, metric, against, goal, better in result.missed():
-        goal = f', and is to be {goal:.2g}x' if goal != 1 else ''
-        yield (f'{case["label"]}, {metric.name}: {times(better)}x as good as '
-               f'{against}{goal}')
-
-
 def section(result):
     """Everything about one experiment."""
     arms = ' / '.join(arm.label for arm in result.arms())
@@ -69,13 +61,14 @@ def section(result):
              f'![{result.what.name}]({result.what.name}.svg)']
     if result.what.notes:
         parts.insert(2, result.what.notes)
-    missed = list(misses(result))
+    missed = list(result.missed())
     if missed:
         parts.append('Not as good as it should be:\n\n'
                      + '\n'.join(f'- {line}' for line in missed))
-    if result.data['errors']:
-        parts.append('Went wrong:\n\n' + '\n'.join(
-            f'- {first_line(line)}' for line in result.data['errors']))
+    for title, key in (('Left out', 'left out'), ('Went wrong', 'errors')):
+        if result.data[key]:
+            parts.append(f'{title}:\n\n' + '\n'.join(
+                f'- {first_line(line)}' for line in result.data[key]))
     return '\n\n'.join(parts)
 
 
@@ -111,5 +104,5 @@ def summary(result):
         lines += [f'  {metric.name:{width}}  {cell(result, case, metric)} '
                   f'{metric.unit}' for metric in result.metrics()
                   if cell(result, case, metric)]
-    lines += [f'  missed: {line}' for line in misses(result)]
+    lines += [f'  missed: {line}' for line in result.missed()]
     return '\n'.join(lines)

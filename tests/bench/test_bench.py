@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What scripts/bench makes of figures; nothing is booted."""
+
+import json
+import math
+
+import pytest
+
+import disturb
+import pressure
+import results
+import run
+import tables
+from experiment import (LESS, MORE, NEITHER, OURS, STOCK, Arm, Case,
+                        Experiment, Metric)
+from guest import GuestError
+
+TIME, SPEED = Metric('time', 's'), Metric('speed', 'MB/s', MORE)
+SIZE = Metric('size', 'MiB', NEITHER)
+
+
+def made(stock, ours, metric=TIME):
+    """A Result with one case: these figures of one metric."""
+    what = Experiment('test', 'a test', None, (metric,),
+                      (Case('case', {'mem': '1M'}),), ())
+    result = results.Result(what)
+    result.data['cases'].append({'label': 'case', 'size': 1, 'figures': {
+        'stock': {metric.name: stock}, 'ours': {metric.name: ours}}})
+    return result
+
+
+@pytest.mark.parametrize('metric, stock, ours, better', [
+    (TIME, [4, 3, 9], [2, 1, 7], 2), (SPEED, [4], [2], 0.5),
+    (TIME, [0], [0], 1), (TIME, [1], [0], math.inf), (SIZE, [1], [2], None),
+    (TIME, [], [1], None)])
+def test_medians_are_compared(metric, stock, ours, better):
+    result = made(stock, ours, metric)
+    assert result.times_better(result.cases[0], metric) == better
+
+
+@pytest.mark.parametrize('metric, stock, ours, missed', [
+    (TIME, [1, 2, 3], [2, 3, 4], 0),     # not to be told apart
+    (TIME, [1, 2, 3], [4, 5, 6], 1), (SPEED, [1], [2], 0),
+    (Metric('fast', 's', LESS, (('stock', 2),)), [3], [2], 1),
+    (Metric('fast', 's', LESS, (('stock', 2),)), [4], [2], 0),
+    (Metric('close', 'x', LESS, (), 1.15), [9], [1.2], 1),
+    (Metric('close', 'x', LESS, (), 1.15), [9], [1.1], 0)])
+def test_what_is_worse_is_named(metric, stock, ours, missed):
+    lines = list(made(stock, ours, metric).missed())
+    assert len(lines) == missed
+    assert all(line.startswith(f'case, {metric.name}: ') for line in lines)
+
+
+@pytest.mark.parametrize('value, text', [
+    (0, '0'), (None, '-'), (1234.5, '1234'), (12.34, '12.3'),
+    (0.01234, '0.0123'), (1, '1.00')])
+def test_numbers_have_three_digits(value, text):
+    assert tables.number(value) == text
+
+
+def test_a_table_has_all_arms_and_the_ratio():
+    text = tables.document({'test': made([4.0], [2.0])})
+    assert '| time, s | 4.00 / 2.00 (2.0x) |' in text
+    assert 'scripts/bench test --rounds 0' in text
+
+
+def test_arms_take_turns_and_one_may_fail(tmp_path):
+    """What was measured in between is kept."""
+    turns = []
+
+    def measure(arm, mem):
+        turns.append((arm.name, mem))
+        if len(turns) == 3:
+            raise GuestError('no')
+        return {'time': 1.23456789}
+
+    arms = STOCK, Arm('ours', 'ours', '', OURS.label)
+    what = Experiment('test', 'a test', measure, (TIME,),
+                      (Case('case', {'mem': '1M'}),), (), arms)
+    result = results.Result(what)
+    result.run(2, False, lambda text: None,
+               lambda: results.save({'test': result}, tmp_path))
+    assert turns == [('stock', '1M'), ('ours', '1M')] * 2
+    data = json.loads((tmp_path / 'results.json').read_text())['test']
+    assert data['cases'][0]['figures'] == {'stock': {'time': [1.2346]},
+                                           'ours': {'time': [1.2346] * 2}}
+    assert len(data['errors']) == 1 and 'no' in data['errors'][0]
+    assert results.load([what], tmp_path)['test'].data == data
+
+
+def test_a_guest_that_is_too_large_is_left_out():
+    assert 'GiB available' in results.missing(Case('case', {'mem': '99T'}))
+
+
+def test_samples_and_what_is_made_of_them():
+    assert disturb.samples('start 1\n1.5 20\n2 30.5\n') == [
+        (1.5, 20), (2, 30.5)]
+    assert disturb.percentile(range(100), 1) == 1
+    assert disturb.percentile([5], 99) == 5
+    assert pressure.standstill([(0, 9), (1, 8), (5, 7)], 7) == 4
+
+
+@pytest.mark.parametrize('words', [
+    ['nonsense'], ['--rounds', '0'], ['--rounds', 'x'], ['--nonsense'],
+    ['--out', '/proc/no/such/folder']])
+def test_wrong_arguments_are_refused(monkeypatch, capsys, words):
+    monkeypatch.setattr('sys.argv', ['bench', *words])
+    monkeypatch.setattr(run, 'prepare', lambda *_: None)
+    with pytest.raises(SystemExit) as caught:
+        run.main()
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.startswith('bench: ')
+
+
+def test_experiments_are_complete():
+    """Each has cases, quick ones too, and shows what it measures."""
+    known = run.experiments()
+    for name, what in known.items():
+        names = {metric.name for metric in what.metrics}
+        assert what.name == name and what.cases and what.quick
+        assert names and set(what.shown) <= names
+        assert callable(what.plot) or what.shown
