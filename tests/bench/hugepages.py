@@ -7,9 +7,10 @@ import pathlib
 import time
 
 import experiment
+import plots
 from experiment import (MORE, NEITHER, OURS, STOCK, Arm, Case, Experiment,
                         Metric)
-from guest import KIB, MIB, GuestError, parse_size
+from guest import KIB, MIB, PAGE, GuestError, parse_size
 from moves import REST
 from sizing import touch
 from test_hinting import make_holes
@@ -67,6 +68,49 @@ CASES = (
          {'mem': '1G', 'holes': 350, 'target': 600, 'use': 800}),
     Case('2 GiB, all in blocks',
          {'mem': '2G', 'holes': 0, 'target': 1024, 'use': 1700}))
+
+
+def groups(axes, arms, names, values):
+    """Bars, grouped by NAMES: values(arm) has one for each."""
+    width = 0.8 / len(arms)
+    for index, arm in enumerate(arms):
+        shift = (index - (len(arms) - 1) / 2) * width
+        axes.bar([place + shift for place in range(len(names))], values(arm),
+                 width * 0.92, color=plots.colour(arm, arms),
+                 label=arm.label)
+    axes.set_xticks(range(len(names)), names, fontsize=7)
+    axes.set_ylabel('MiB')
+
+
+def by_order(case, arm, when):
+    """Free MiB of each order; of the first round."""
+    counts = case['figures'][arm.name][f'orders, {when}'][0]
+    return [(count << order) * PAGE / MIB
+            for order, count in enumerate(counts)]
+
+
+def plot(result):
+    """For each case what the host has, and what the guest has free."""
+    arms, cases = result.arms(), result.cases
+    figure, grid = plots.pyplot.subplots(
+        len(cases), 2, figsize=(9, 2.8 * len(cases) + 0.4), squeeze=False)
+    for (host, free), case in zip(grid, cases):
+        groups(host, arms, WHENS, lambda arm, case=case: [
+            result.median(case, arm.name, f'host huge pages, {when}')
+            for when in WHENS])
+        host.set_title(f"{case['label']}:\nthe host's huge pages",
+                       fontsize=9)
+        names = [f'{4 << order}K' if order < 8 else f'{1 << order - 8}M'
+                 for order in
+                 range(len(by_order(case, arms[0], 'used again')))]
+        groups(free, arms, names, lambda arm, case=case: by_order(
+            case, arm, 'used again'))
+        free.set_title("the guest's free memory, in blocks of;\n"
+                       'deflated and used again', fontsize=9)
+    figure.legend(*grid[0][0].get_legend_handles_labels(),
+                  loc='lower center', ncols=len(arms))
+    figure.tight_layout(rect=(0, 0.05, 1, 1))
+    return figure
 
 
 def no_thp():
@@ -127,9 +171,7 @@ EXPERIMENTS = (
         'thp', "the host's transparent huge pages, and the guest's free "
         'blocks, after the balloon was inflated and deflated',
         measure, METRICS, CASES, CASES[:1],
-        shown=('host huge pages, before', 'host huge pages, inflated',
-               'host huge pages, used again',
-               'guest blocks of 2 MiB, used again'), needs=no_thp,
+        plot=plot, needs=no_thp,
         notes='Two files are written page by page, in turn, and one is '
         'removed. Scaled from an experiment of 2020 with another driver: '
         '911360 kB before, 88064 kB after, and 616448 kB with pages taken in '
