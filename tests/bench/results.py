@@ -88,6 +88,7 @@ class Result:
         self.what = what
         self.data = data or {'experiment': what.name, 'about': what.about,
                              'rounds': 0, 'quick': False, 'seconds': 0,
+                             'arms': [],
                              'meta': metadata(), 'cases': [], 'left out': [],
                              'errors': []}
 
@@ -96,7 +97,8 @@ class Result:
     def run(self, rounds, quick, say, save):
         """The arms take turns, ROUNDS times a case."""
         start = time.monotonic()
-        self.data.update(rounds=rounds, quick=quick)
+        self.data.update(rounds=rounds, quick=quick,
+                         arms=[arm.name for arm in self.what.arms])
         for case in self.what.quick if quick else self.what.cases:
             reason = missing(case)
             if reason:
@@ -108,8 +110,8 @@ class Result:
                  'figures': {arm.name: {} for arm in self.what.arms}})
             for number in range(rounds):
                 self._round(case, number, say)
-            self.data['seconds'] = round(time.monotonic() - start)
-            save()
+                self.data['seconds'] = round(time.monotonic() - start)
+                save()
         self.data['seconds'] = round(time.monotonic() - start)
         save()
 

@@ -3,6 +3,7 @@
 """Measure the driver beside the kernel's own; see scripts/bench --help."""
 
 import argparse
+import dataclasses
 import os
 import pathlib
 import shlex
@@ -69,6 +70,8 @@ def arguments():
     add('--list', action='store_true', help='list the experiments')
     add('--rounds', type=positive, metavar='N',
         help=f'how often each driver has its turn (default: {ROUNDS})')
+    add('--arms', type=lambda text: text.split(','), metavar='A,B',
+        help='only these of the arms that --list names')
     add('--out', type=folder, metavar='DIR',
         help=f'where results go (default: {OUT}); those of other experiments '
         'there stay')
@@ -128,13 +131,24 @@ def experiments():
             for what in module.EXPERIMENTS}
 
 
-def chosen(parser, names, known):
-    """The experiments of that name, or all."""
+def chosen(parser, names, arms, known):
+    """The experiments of that name, or all; with ARMS, if not None."""
     for name in names:
         if name not in known:
             parser.error(f'there is no experiment {name!r}, only '
                          + ', '.join(known))
-    return [known[name] for name in names or known]
+    wanted = [with_arms(known[name], arms) for name in names or known]
+    for what in wanted:
+        if not what.arms:
+            parser.error(f'{what.name} has none of the arms '
+                         + ', '.join(arms))
+    return wanted
+
+
+def with_arms(what, arms):
+    """An experiment with only those of its arms that ARMS names."""
+    return dataclasses.replace(what, arms=tuple(
+        arm for arm in what.arms if arms is None or arm.name in arms))
 
 
 def describe(known):
@@ -170,6 +184,7 @@ def measure(options, known, wanted):
                 for name in known if name == what.name or name in kept}
         result.run(options.rounds, options.quick, say,
                    lambda kept=kept: results.save(kept, options.out))
+        result.what = known[what.name]
         write(kept, [what.name], options.out)
         say(f'{tables.summary(result)}\n{what.name}: '
             f'{result.data["seconds"]} s\n')
@@ -186,7 +201,7 @@ def main():
     try:
         prepare('--packages', 'python3-pytest', 'python3-matplotlib')
         known = experiments()
-        wanted = chosen(parser, options.names, known)
+        wanted = chosen(parser, options.names, options.arms, known)
         if options.list:
             describe(known)
             return 0

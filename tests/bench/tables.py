@@ -45,9 +45,13 @@ def table(result):
 
 def command(result):
     """What makes these figures."""
-    quick = ' --quick' if result.data['quick'] else ''
-    return (f'scripts/bench {result.what.name}{quick} --rounds '
-            f'{result.data["rounds"]}')
+    words = ['scripts/bench', result.what.name,
+             f'--rounds {result.data["rounds"]}']
+    if result.data['quick']:
+        words.append('--quick')
+    if result.data['arms'] != [arm.name for arm in result.what.arms]:
+        words.append('--arms ' + ','.join(result.data['arms']))
+    return ' '.join(words)
 
 
 def section(result):

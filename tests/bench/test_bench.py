@@ -61,7 +61,7 @@ def test_numbers_have_three_digits(value, text):
 def test_a_table_has_all_arms_and_the_ratio():
     text = tables.document({'test': made([4.0], [2.0])})
     assert '| time, s | 4.00 / 2.00 (2.0x) |' in text
-    assert 'scripts/bench test --rounds 0' in text
+    assert 'scripts/bench test --rounds 0 --arms' in text
 
 
 def test_arms_take_turns_and_one_may_fail(tmp_path):
@@ -102,7 +102,7 @@ def test_samples_and_what_is_made_of_them():
 
 @pytest.mark.parametrize('words', [
     ['nonsense'], ['--rounds', '0'], ['--rounds', 'x'], ['--nonsense'],
-    ['--out', '/proc/no/such/folder']])
+    ['--out', '/proc/no/such/folder'], ['--arms', 'nobody', 'size']])
 def test_wrong_arguments_are_refused(monkeypatch, capsys, words):
     monkeypatch.setattr('sys.argv', ['bench', *words])
     monkeypatch.setattr(run, 'prepare', lambda *_: None)
