@@ -134,7 +134,8 @@ class Result:
                 f'{arm.name}: {time.monotonic() - start:.0f} s')
 
     def _fail(self, text, say):
-        self.data['errors'].append(text)
+        # What follows names files of this machine.
+        self.data['errors'].append(text.partition('\n')[0][:300])
         say(f'{self.what.name}: {text}')
 
     # Comparing them

@@ -58,8 +58,8 @@ def arguments():
         description='Boots the same kernel with its own balloon driver and '
         'with this one, in turn,\nand measures both. Without NAME: all '
         'experiments, which takes hours. Prints medians,\nand writes to a '
-        'folder: results.json, NAME.json, NAME.svg, NAME.png, and tables '
-        '(performance.md).',
+        'folder: results.json and NAME.json, performance.md with tables, and\n'
+        'performance/ with plots.',
         epilog='What is measured is this tree\'s driver, built for the '
         'newest kernel of this Debian\n(scripts/prepare). Nothing else '
         'should run on the machine: as root, guests go before\nothers; under '
@@ -163,8 +163,10 @@ def write(kept, names, out):
     """Tables of all, plots of those with NAMES."""
     import plots
     import tables
+    pictures = out / tables.PICTURES
+    pictures.mkdir(exist_ok=True)
     for name in names:
-        plots.draw(kept[name], out)
+        plots.draw(kept[name], pictures)
     (out / 'performance.md').write_text(tables.document(kept))
 
 

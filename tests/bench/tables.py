@@ -3,6 +3,9 @@
 
 import math
 
+# Where plots are, beside performance.md; both can be copied to docs/
+PICTURES = 'performance'
+
 
 def number(value):
     """VALUE with three digits that count."""
@@ -62,7 +65,7 @@ def section(result):
              f'    {command(result)}',
              f'{arms} (times better than the kernel\'s own); medians of '
              f'{result.data["rounds"]}.', table(result),
-             f'![{result.what.name}]({result.what.name}.svg)']
+             f'![{result.what.name}]({PICTURES}/{result.what.name}.svg)']
     if result.what.notes:
         parts.insert(2, result.what.notes)
     missed = list(result.missed())
@@ -72,13 +75,8 @@ def section(result):
     for title, key in (('Left out', 'left out'), ('Went wrong', 'errors')):
         if result.data[key]:
             parts.append(f'{title}:\n\n' + '\n'.join(
-                f'- {first_line(line)}' for line in result.data[key]))
+                f'- {line}' for line in result.data[key]))
     return '\n\n'.join(parts)
-
-
-def first_line(text):
-    """Of what may be a whole log."""
-    return text.partition('\n')[0][:200]
 
 
 def machine(data):
