@@ -24,9 +24,9 @@
 #include <unistd.h>
 
 #define PAGE		4096UL
-#define MIB		(1UL << 20)
+#define MIB		1048576UL
 #define CHUNK		(MIB / sizeof(uint64_t))	/* words */
-#define MAX_SAMPLES	(1UL << 17)
+#define MAX_SAMPLES	131072UL
 
 struct sample {
 	double ms;
@@ -51,7 +51,7 @@ static double now_ms(void)
 	return ts.tv_sec * 1e3 + ts.tv_nsec / 1e6;
 }
 
-static double start(void)
+static double begin(void)
 {
 	double now = now_ms();
 
@@ -91,7 +91,7 @@ static void stream(size_t mib, double seconds)
 	double end, last;
 
 	memset(mem, 1, 3 * chunks * MIB);
-	last = start();
+	last = begin();
 	end = last + seconds * 1e3;
 	while (last < end) {
 		uint64_t *a = mem + i * CHUNK, *b = a + chunks * CHUNK;
@@ -107,7 +107,7 @@ static void stream(size_t mib, double seconds)
 
 static void timer(double seconds)
 {
-	double end = start() + seconds * 1e3;
+	double end = begin() + seconds * 1e3;
 	struct timespec next;
 
 	clock_gettime(CLOCK_MONOTONIC, &next);
@@ -133,7 +133,7 @@ static void timer(double seconds)
 
 static void loop(size_t mib, double seconds)
 {
-	double last = start(), end = last + seconds * 1e3;
+	double last = begin(), end = last + seconds * 1e3;
 
 	while (last < end) {
 		char *mem = get_memory(mib * MIB);
@@ -173,14 +173,14 @@ static void protect(void)
 	fclose(f);
 }
 
-static void low(void)
+static void watch_available(void)
 {
 	long least, now;
 
 	protect();
 	signal(SIGTERM, stop);
 	least = available();
-	start();
+	begin();
 	while (!stopped) {
 		usleep(5000);
 		now = available();
@@ -201,7 +201,7 @@ int main(int argc, char **argv)
 	else if (!strcmp(mode, "loop") && argc == 4)
 		loop(atol(argv[2]), atof(argv[3]));
 	else if (!strcmp(mode, "low") && argc == 2)
-		low();
+		watch_available();
 	else
 		return 2;
 	for (size_t i = 0; i < count; i++)
