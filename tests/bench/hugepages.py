@@ -13,7 +13,6 @@ from experiment import (MORE, NEITHER, OURS, STOCK, Arm, Case, Experiment,
 from guest import KIB, MIB, PAGE, GuestError, parse_size
 from moves import REST
 from sizing import touch
-from test_hinting import make_holes
 from test_sizing import free_blocks
 
 OURS_512 = Arm('ours 512', 'ours', 'pfns_per_buffer=512',
@@ -36,20 +35,28 @@ def state(running, when):
             f'orders, {when}': orders(running)}
 
 
+def make_holes(running, mib, kib):
+    """Have a program keep memory with holes of KIB, MIB in sum; its job."""
+    job = running.spawn(f'probe holes {mib} {kib}')
+    job.wait_output('start', timeout=200)
+    return job
+
+
 def measure(arm, mem, holes, target, use):
     """All of RAM touched, HOLES MiB of holes in it, and TARGET to stay.
 
-    Then the balloon goes, and a program uses USE MiB.
+    Then program and balloon go, and another program uses USE MiB.
     """
     with experiment.boot(arm, mem, append=experiment.plain()) as running:
         touch(running)
-        if holes:
-            make_holes(running, holes)
+        job = make_holes(running, holes, PAGE // KIB) if holes else None
         figures = state(running, 'before')
         running.balloon_to(target * MIB)
         time.sleep(REST)
         figures |= state(running, 'inflated')
-        running.sh('rm -f /dev/shm/b')
+        if job:
+            job.kill()
+            job.wait()
         running.balloon_to(running.size)
         time.sleep(REST)
         figures |= state(running, 'deflated')
@@ -172,10 +179,10 @@ EXPERIMENTS = (
         'blocks, after the balloon was inflated and deflated',
         measure, METRICS, CASES, CASES[:1],
         plot=plot, needs=no_thp,
-        notes='Two files are written page by page, in turn, and one is '
-        'removed. Scaled from an experiment of 2020 with another driver: '
-        '911360 kB before, 88064 kB after, and 616448 kB with pages taken in '
-        'blocks.'),
+        notes='A program frees every second one of its pages and keeps the '
+        'others until the balloon is inflated. Published of another driver, '
+        '1 GiB: 911360 kB before, 88064 kB after, and 616448 kB with pages '
+        'taken in blocks.'),
     Experiment(
         'hugetlb', 'a guest in hugetlb memory: what the host gets back of it',
         measure_hugetlb,

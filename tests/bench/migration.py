@@ -8,20 +8,23 @@ import experiment
 from experiment import (MORE, NEITHER, OFF, OURS, STOCK, Arm, Case,
                         Experiment, Metric)
 from guest import KIB, MIB
-from test_hinting import (blocks_by_type, make_holes, start,
-                          wait_migration, wait_no_hints)
+from hugepages import make_holes
+from test_hinting import (blocks_by_type, start, wait_migration,
+                          wait_no_hints)
 from test_sizing import free, free_blocks
 
 OURS_64K = Arm('ours 64K', 'ours', 'hint_order=4',
                'this driver, hint_order=4')
+# KiB
+HOLE = 64
 # Megabits a second, in bytes
 MBIT = 10 ** 6 // 8
 
 
 def prepare(running, use, holes):
-    """Memory that was used and is free again, with holes or without."""
+    """Memory that was used and is free again, in one piece or in holes."""
     if holes:
-        make_holes(running, holes)
+        make_holes(running, holes, HOLE)
     else:
         running.sh(f'hog -r {use}', timeout=200)
 
@@ -75,10 +78,10 @@ SPEEDS = ((1000, '1 Gbit/s'), (10000, '10 Gbit/s'))
 CASES = tuple(Case(f'{text}, {name}', {'mem': '2G', 'mbit': mbit, **options})
               for mbit, text in SPEEDS for name, options in (
                   ('1.5 GiB used once', {'use': 1500}),
-                  ('700 MiB of holes', {'holes': 700})))
+                  ('700 MiB in holes of 64 KiB', {'holes': 700})))
 QUICK = (Case('10 Gbit/s, 700 MiB used once',
               {'mem': '1G', 'mbit': 10000, 'use': 700}),
-         Case('10 Gbit/s, 300 MiB of holes',
+         Case('10 Gbit/s, 300 MiB in holes of 64 KiB',
               {'mem': '1G', 'mbit': 10000, 'holes': 300}))
 
 EXPERIMENTS = (

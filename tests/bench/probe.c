@@ -6,6 +6,8 @@
  *                                   over; MIB is the sum of the three
  *        probe timer SECONDS        sleep a millisecond, over and over
  *        probe loop MIB SECONDS     map, write and unmap memory, over and over
+ *        probe holes MIB KIB        write twice as much, free holes of KIB in it,
+ *                                   MIB in sum, and keep the rest until SIGTERM
  *        probe low                  watch MemAvailable until SIGTERM
  *
  * Prints "start MS" when it begins, and at the end a line for each sample:
@@ -148,6 +150,22 @@ static void loop(size_t mib, double seconds)
 	}
 }
 
+static void holes(size_t mib, size_t hole)
+{
+	char *mem = get_memory(2 * mib * MIB);
+
+	if (madvise(mem, 2 * mib * MIB, MADV_NOHUGEPAGE))
+		perror("probe: MADV_NOHUGEPAGE");
+	for (size_t i = 0; i < 2 * mib * MIB; i += PAGE)
+		mem[i] = 1;
+	for (size_t i = 0; i < 2 * mib * MIB; i += 2 * hole)
+		madvise(mem + i, hole, MADV_DONTNEED);
+	signal(SIGTERM, stop);
+	begin();
+	while (!stopped)
+		pause();
+}
+
 static long available(void)
 {
 	char text[4096], *line;
@@ -200,6 +218,8 @@ int main(int argc, char **argv)
 		timer(atof(argv[2]));
 	else if (!strcmp(mode, "loop") && argc == 4)
 		loop(atol(argv[2]), atof(argv[3]));
+	else if (!strcmp(mode, "holes") && argc == 4)
+		holes(atol(argv[2]), atol(argv[3]) * 1024);
 	else if (!strcmp(mode, "low") && argc == 2)
 		watch_available();
 	else
