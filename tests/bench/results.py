@@ -86,11 +86,10 @@ class Result:
 
     def __init__(self, what, data=None):
         self.what = what
-        self.data = data or {'experiment': what.name, 'about': what.about,
-                             'rounds': 0, 'quick': False, 'seconds': 0,
-                             'arms': [],
-                             'meta': metadata(), 'cases': [], 'left out': [],
-                             'errors': []}
+        self.data = {'experiment': what.name, 'about': what.about,
+                     'rounds': 0, 'quick': False, 'seconds': 0, 'arms': [],
+                     'meta': metadata(), 'cases': [], 'left out': [],
+                     'errors': [], **(data or {})}
 
     # Taking figures
 
