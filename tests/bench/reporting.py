@@ -25,14 +25,15 @@ def measure_back(arm, mem, mib, times):
     with experiment.boot(arm, mem, append=experiment.plain(),
                          free_page_reporting=True) as running:
         reported_back(running)
-        cpu, seconds = running.cpu(), []
+        seconds, costs = [], []
         for _ in range(times):
-            used = use(running, mib)
+            used, cpu = use(running, mib), running.cpu()
             seconds.append(seconds_until(running, used - mib * MIB * 9 // 10))
             reported_back(running)
-        used = [new - old for new, old in zip(running.cpu(), cpu)]
+            costs.append([new - old for new, old in zip(running.cpu(), cpu)])
     return {'until RSS is back': statistics.median(seconds),
-            'guest CPU': used[0], 'host CPU': sum(used[1:])}
+            'guest CPU': statistics.median(cost[0] for cost in costs),
+            'host CPU': statistics.median(sum(cost[1:]) for cost in costs)}
 
 
 def measure_loop(arm, mem, mib, seconds):
