@@ -163,7 +163,7 @@ static void rest(struct fh *host, unsigned long jiffies)
 	u64 seen;
 
 	if (!time_travels())
-		jiffies *= 3;
+		jiffies *= 2;
 	do {
 		fh_until(look(host).heard);
 		seen = buffers(host, FH_HINT);
