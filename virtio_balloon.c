@@ -3276,7 +3276,7 @@ static void vb_quit(struct vb *vb)
 		vb_hint_stop(vb);
 		vb_give_back(vb);
 	}
-	vb->was_reset = false;	/* it may have failed again since (G2) */
+	WRITE_ONCE(vb->was_reset, false);	/* it may have failed since (G2) */
 	vb_reset(vb);
 	if (vb->inflateq.vq) {
 		vb_report_stop(vb);

@@ -4,9 +4,7 @@
 Each other test relies on this, as a harness that sees no evil passes all.
 """
 
-import fcntl
 import os
-import pathlib
 import re
 import shutil
 import signal
@@ -449,13 +447,3 @@ def test_vm_refuses_wrong_options():
     assert 'at least 128 MiB' in _vm('', '--mem', '5M').stdout
     assert 'not a size' in _vm('', '--mem', 'much').stdout
     assert 'invalid choice' in _vm('', '--driver', 'other').stdout
-
-
-# scripts/prepare
-
-def test_a_kernel_that_is_built_keeps_nobody_waiting():
-    cache = pathlib.Path(guest.environment()['CACHE'])
-    with open(cache / '.lock-debug', 'w', encoding='ascii') as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        subprocess.run([guest.TOP / 'scripts/prepare'], check=True,
-                       timeout=100)
