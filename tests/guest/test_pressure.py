@@ -177,13 +177,18 @@ def test_reclaim_takes_pages_out_of_the_balloon_if_it_may():
     """
     with boot(deflate_on_oom=True, params='deflate_mode=shrinker') as running:
         running.balloon_to(400 * MIB)
-        assert running.spawn('hog -r 500 1').wait(timeout=200) == 0
-        status = running.status()
-        assert int(status['shrunk'].split()[0]) >= 100 * KIB
-        assert status['oom'] == '0' and status['state'] == 'hold-off'
-        assert oom_kills(running) == 0
+        job = running.spawn('hog -r 500 -1')
+        wait_for(lambda: running.status()['state'],
+                 lambda state: state == 'hold-off', 60, 'a hold-off')
+        job.wait_output('ready', 200)
         after = running.wait_settled(quiet=0.3)
         assert after >= 500 * MIB
+        status = running.status()
+        assert int(status['shrunk'].split()[0]) >= 100 * KIB
+        assert status['oom'] == '0'
+        job.kill()
+        assert job.wait(200) == 0
+        assert oom_kills(running) == 0
         wait_for(running.actual, lambda now: now < after - 50 * MIB, 60,
                  'the balloon to grow again')
 
