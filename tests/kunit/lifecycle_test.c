@@ -230,7 +230,7 @@ static void every_subset_of_features_works(struct kunit *test)
 	unsigned int i;
 
 	set_sizes(host, 4);
-	for (i = 0; i < 128; i++) {
+	for (i = 0; i < 128; i += time_travels() ? 1 : 5) {
 		host->thread = i % 3;
 		live(test, host, subset(i / 2) | rings[i / 3 % 4] |
 		     (i % 2 ? BIT_ULL(VIRTIO_F_VERSION_1) : 0));

@@ -18,6 +18,10 @@
 static char *suites = "*";
 module_param(suites, charp, 0444);
 MODULE_PARM_DESC(suites, "names of the suites to run, with * and ?");
+
+static char *cases = "*";
+module_param(cases, charp, 0444);
+MODULE_PARM_DESC(cases, "names of the cases to run, with * and ?");
 #endif
 
 unsigned long test_seed = 1;
@@ -33,16 +37,29 @@ static struct kunit_suite *all[] = { SUITES };
 static struct kunit_suite *chosen[ARRAY_SIZE(all)];
 static int nr_chosen;
 
+/* Leaves only the cases that were asked for. Return: whether there are any */
+static bool __init choose_cases(struct kunit_suite *suite)
+{
+	struct kunit_case *to = suite->test_cases, *from;
+
+	for (from = to; from->run_case; from++)
+		if (glob_match(cases, from->name))
+			*to++ = *from;
+	*to = *from;
+	return to > suite->test_cases;
+}
+
 static int __init tests_init(void)
 {
 	unsigned int i;
 	int rc;
 
 	for (i = 0; i < ARRAY_SIZE(all); i++)
-		if (glob_match(suites, all[i]->name))
+		if (glob_match(suites, all[i]->name) && choose_cases(all[i]))
 			chosen[nr_chosen++] = all[i];
 	if (!nr_chosen) {
-		pr_err("suites=%s: there is none of that name\n", suites);
+		pr_err("suites=%s cases=%s: there is none of that name\n",
+		       suites, cases);
 		return -EINVAL;
 	}
 	pr_info("KTAP version 1\n");

@@ -19,9 +19,9 @@ import kernels    # noqa: E402
 import ktap    # noqa: E402
 import mutants    # noqa: E402
 
-TIMEOUTS = {'uml': 1800, 'uml-new': 1800, 'debug': 3000}
+TIMEOUTS = {'uml': 1800, 'uml-new': 1800, 'debug': 5000}
 SHOWN = 200    # lines of complaints
-MOST_AGAIN = 4    # suites: more are not just late
+MOST_AGAIN = 5    # cases: more are not just late
 
 
 def parse_arguments(words=None):
@@ -39,6 +39,8 @@ def parse_arguments(words=None):
         'with two processors in QEMU')
     add('--suite', metavar='GLOB', default='*',
         help='only the suites of that name')
+    add('--case', metavar='GLOB', default='*',
+        help='only the cases of that name')
     add('--seed', type=int, metavar='N', help='of what is random')
     add('--steps', type=int, metavar='N', help='of the fuzzing host')
     add('--fuzz', metavar='CASE/ROUND', help='only that round of it, with its '
@@ -68,7 +70,7 @@ def parse_arguments(words=None):
 
 def module_parameters(options):
     """What insmod is told: of the driver, and of the tests."""
-    tests = [f'suites={options.suite}']
+    tests = [f'suites={options.suite}', f'cases={options.case}']
     tests += [f'{name}={value}' for name, value in
               (('seed', options.seed), ('steps', options.steps),
                ('fuzz', options.fuzz))
@@ -137,28 +139,26 @@ def complaints(lines, options):
 
 
 def try_again(results, lines, options, env):
-    """Run suites again in which cases failed; those that then passed.
+    """Run cases again that failed, each alone; those that then passed.
 
     Where time is real, what waits for it may be late on a busy machine: once.
     What else goes wrong is no matter of time, and stays.
     """
-    suites = [suite for suite in results.suites
-              if 'failed' in suite.cases.values()]
+    failed = [(suite, case) for suite in results.suites
+              for case, outcome in suite.cases.items() if outcome == 'failed']
     if results.errors or results.missing() or complaints(lines, options) or \
-            not 0 < len(suites) <= MOST_AGAIN:
+            not 0 < len(failed) <= MOST_AGAIN:
         return
-    for suite in suites:
-        print(f'\nAGAIN {suite.name}', flush=True)
-        options.suite = suite.name
+    for suite, case in failed:
+        print(f'\nAGAIN {suite.name}.{case}', flush=True)
+        options.suite, options.case = suite.name, case
         with tempfile.TemporaryDirectory(prefix='kunit-') as tmp:
             again, more = run(options, env, pathlib.Path(tmp))
         lines += more
         results.errors += again.errors + again.missing()
-        for case, outcome in (again.suites[0].cases.items()
-                              if again.suites else ()):
-            if suite.cases.get(case) == 'failed' and outcome == 'passed':
-                print(f'LATE {suite.name}.{case}: failed the first time')
-                suite.cases[case] = 'passed'
+        if again.names('passed') == [f'{suite.name}.{case}']:
+            print(f'LATE {suite.name}.{case}: failed the first time')
+            suite.cases[case] = 'passed'
     options.log.write_text(''.join(f'{line}\n' for line in lines))
 
 
