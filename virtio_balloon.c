@@ -142,10 +142,15 @@
 #define VB_HOLD_OFF_MIN		(5 * HZ)
 #define VB_HOLD_OFF_MAX		(300 * HZ)
 
-/* Free memory with the host before it has answered, and its commands. */
+/*
+ * Free memory with the host before it has answered: half of what there is, or
+ * this if that is more. Commands of hinting.
+ */
 #define VB_HINT_BURST		VB_PAGES(SZ_128M)
 #define VB_HINT_CMDS		4
 #define VB_HINT_QUIET		(HZ / 50)
+#define VB_HINT_WATCH_US	5000	/* after each answer */
+#define VB_HINT_NUDGE_US	250
 
 /* Hosts pause and take snapshots; the reset after this is the last resort. */
 #define VB_REPORT_PATIENCE	(15 * HZ)
@@ -441,7 +446,8 @@ struct vb {
 	bool hint_open;
 	unsigned int hint_now;		/* order that there still is */
 	unsigned long hint_left;	/* blocks of that to take */
-	unsigned int hint_polls;	/* that saw nothing used */
+	unsigned long hint_burst;	/* pages at a time */
+	ktime_t hint_since;		/* when the host last used something */
 	unsigned long nr_rounds;
 	bool hint_pressed;		/* the guest needs its memory */
 	atomic_long_t hinting;		/* pages that the host has not used */
@@ -1794,6 +1800,16 @@ static void vb_hint_descend(struct vb *vb, unsigned int order)
 							   ULONG_MAX;
 }
 
+/* Pages that hinting may take: the guest keeps a reserve, really free. */
+static unsigned long vb_hint_room(struct vb *vb)
+{
+	long free = global_zone_page_state(NR_FREE_PAGES) -
+		    global_zone_page_state(NR_FREE_CMA_PAGES);
+	long room = min(si_mem_available(), free) - (long)vb_floor_now(vb);
+
+	return max(room, 0L);
+}
+
 /* B31, B32: a round begins with its id, sent once. */
 static void vb_hint_begin(struct vb *vb)
 {
@@ -1804,6 +1820,8 @@ static void vb_hint_begin(struct vb *vb)
 	WRITE_ONCE(vb->hint_pressed, false);
 	vb_hint_descend(vb, min_t(unsigned int, VB_MAX_ORDER,
 				  ilog2(VB_HINT_BURST)));
+	vb->hint_burst = max(VB_HINT_BURST, vb_hint_room(vb) / 2);
+	vb->hint_since = ktime_get();
 	vb->nr_rounds++;
 }
 
@@ -1814,16 +1832,6 @@ static void vb_hint_end(struct vb *vb)
 
 	if (!rc || rc == -EIO)
 		WRITE_ONCE(vb->hint_open, false);
-}
-
-/* Pages that hinting may take: the guest keeps a reserve, really free. */
-static unsigned long vb_hint_room(struct vb *vb)
-{
-	long free = global_zone_page_state(NR_FREE_PAGES) -
-		    global_zone_page_state(NR_FREE_CMA_PAGES);
-	long room = min(si_mem_available(), free) - (long)vb_floor_now(vb);
-
-	return max(room, 0L);
 }
 
 /*
@@ -1868,7 +1876,7 @@ static int vb_hint_block(struct vb *vb)
 
 	if (READ_ONCE(vb->hint_pressed))
 		return -ENOMEM;
-	if (atomic_long_read(&vb->hinting) >= VB_HINT_BURST ||
+	if (atomic_long_read(&vb->hinting) >= vb->hint_burst ||
 	    READ_ONCE(vb->check_hint))
 		return -EAGAIN;
 	if (q->vq->num_free < 2)
@@ -1891,23 +1899,59 @@ static int vb_hint_block(struct vb *vb)
 	return 0;
 }
 
-/* Blocks until enough are in flight; the next look goes on. */
+static s64 vb_hint_waits_us(struct vb *vb)
+{
+	return ktime_us_delta(ktime_get(), vb->hint_since);
+}
+
+/*
+ * Watches the host for a moment, as the moments are rare in which it can take
+ * hints while it sends memory, and nudges it, as it may have looked away when
+ * it had taken the last one. Return: whether it used something
+ */
+static bool vb_hint_watch(struct vb *vb)
+{
+	s64 nudge = VB_HINT_NUDGE_US, now;
+	bool any = false;
+
+	vb_kick(&vb->hintq);
+	while ((now = vb_hint_waits_us(vb)) < VB_HINT_WATCH_US) {
+		any = vb_hint_reap(vb);
+		if (any || READ_ONCE(vb->check_hint))
+			break;
+		if (now >= nudge) {
+			vb_nudge(&vb->hintq);
+			nudge = 2 * now;
+		}
+		cond_resched();
+	}
+	if (any)
+		vb->hint_since = ktime_get();
+	return any;
+}
+
+/*
+ * Blocks until enough are in flight; the next look goes on. The host hears of
+ * each at once, and of none while it is at it anyway.
+ */
 static void vb_hint_more(struct vb *vb)
 {
 	int rc;
 
 	do {
+		vb_kick(&vb->hintq);
 		rc = vb_hint_block(vb);
 		cond_resched();
-	} while (!rc);
+	} while (!rc || (rc == -EAGAIN && vb_hint_watch(vb)));
 	if (rc != -EAGAIN)
 		vb_hint_end(vb);
 }
 
 /*
  * Looks again soon while the host has blocks, and ever less often if it uses
- * none. By time, not by interrupt: QEMU's I/O thread raises those of this queue
- * without a lock, and a line (INTx) so raised may stay raised for ever.
+ * none: when it has had an eighth more of the time. By time, not by interrupt:
+ * QEMU's I/O thread raises those of this queue without a lock, and a line
+ * (INTx) so raised may stay raised for ever.
  */
 static void vb_hint_poll(struct vb *vb, bool progress)
 {
@@ -1918,10 +1962,10 @@ static void vb_hint_poll(struct vb *vb, bool progress)
 	if (!atomic_long_read(&vb->hinting) && !vb->hint_open && !due &&
 	    !READ_ONCE(vb->check_hint))
 		return;
-	if (!progress && vb->hint_polls && READ_ONCE(vb->hintq.in_flight))
+	if (!progress && READ_ONCE(vb->hintq.in_flight))
 		vb_nudge(&vb->hintq);
-	vb->hint_polls = progress ? 0 : min(vb->hint_polls + 1, 10U);
-	delay = min_t(unsigned long, 1UL << vb->hint_polls, HZ);
+	delay = clamp_t(s64, vb_hint_waits_us(vb) / 8, 1, USEC_PER_SEC);
+	delay = usecs_to_jiffies(delay);
 	if (READ_ONCE(vb->check_hint))
 		delay = min_t(unsigned long, delay, VB_HINT_QUIET);
 	vb_queue_work(vb, vb->wq, &vb->hint, delay);
@@ -1938,7 +1982,6 @@ static void vb_reclaim_hints(struct vb *vb)
 		vb_hint_used(vb, token);
 	vb_hint_free_all(vb);
 	wake_up_all(&vb->deflateq.wait);
-	vb->hint_polls = 0;
 	vb->hint_wanted = 0;
 	WRITE_ONCE(vb->hint_begun, 0);
 	WRITE_ONCE(vb->hint_open, false);
@@ -1948,14 +1991,17 @@ static void vb_reclaim_hints(struct vb *vb)
  * What the host says, read when it has said its last word for a moment. QEMU
  * shows STOP also while it takes hints: often two words come at once, STOP and
  * the next id, and to read after the second what was begun after the first
- * would end the round. A new size is no reason to stop either.
+ * would end the round. A new size is no reason to stop either. After STOP the
+ * next word comes alone, and is taken at once: a migration begins, and soon the
+ * host has no time for hints.
  */
 static void vb_hint_read(struct vb *vb)
 {
 	u32 id, num_pages;
 	bool resized;
 
-	if (time_before(jiffies, READ_ONCE(vb->hint_news) + VB_HINT_QUIET) ||
+	if ((vb->hint_wanted != VIRTIO_BALLOON_CMD_ID_STOP &&
+	     time_before(jiffies, READ_ONCE(vb->hint_news) + VB_HINT_QUIET)) ||
 	    !xchg(&vb->check_hint, 0) || vb_is_broken(vb))
 		return;
 	virtio_cread_le(vb->vdev, struct virtio_balloon_config, num_pages,
@@ -1983,6 +2029,8 @@ static void vb_hint_work(struct work_struct *work)
 		vb_reclaim_hints(vb);
 		return;
 	}
+	if (progress)
+		vb->hint_since = ktime_get();
 	vb_hint_read(vb);
 	stale = vb->hint_wanted != vb->hint_begun;
 	if (stale && vb->hint_open)

@@ -1411,6 +1411,25 @@ bool fh_settles(struct fh *host, u32 pages)
 			!fh_count(host, FH_RETURNING));
 }
 
+/*
+ * Waits until a host that answers nothing gets no more blocks of free memory.
+ * Return: pages of 4 KiB that it has
+ */
+unsigned long fh_lent(struct fh *host)
+{
+	unsigned long now = 0, before;
+	int i;
+
+	for (i = 0; i < 100; i++) {
+		before = now;
+		msleep(300);
+		now = fh_count(host, FH_HINTING);
+		if (now && now == before)
+			break;
+	}
+	return now;
+}
+
 int fh_suite_init(struct kunit *test)
 {
 	test->priv = fh_new(test, 0);
