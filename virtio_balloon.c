@@ -1914,12 +1914,10 @@ static bool vb_hint_watch(struct vb *vb)
 	s64 nudge = VB_HINT_NUDGE_US, now;
 	bool any = false;
 
-	vb_kick(&vb->hintq);
-	while ((now = vb_hint_waits_us(vb)) < VB_HINT_WATCH_US) {
+	while ((now = vb_hint_waits_us(vb)) < VB_HINT_WATCH_US && !any &&
+	       !READ_ONCE(vb->check_hint) && !vb_wait_ends(vb)) {
 		any = vb_hint_reap(vb);
-		if (any || READ_ONCE(vb->check_hint))
-			break;
-		if (now >= nudge) {
+		if (!any && now >= nudge) {
 			vb_nudge(&vb->hintq);
 			nudge = 2 * now;
 		}
