@@ -10,7 +10,7 @@ import re
 
 import pytest
 
-from guest import GIB, KIB, MIB, PAGE, boot, wait_for
+from guest import GIB, KIB, MIB, PAGE, boot, fits, wait_for
 
 IMPOSSIBLE = 32 * MIB
 PARAMETERS = '/sys/module/virtio_balloon/parameters'
@@ -79,6 +79,7 @@ def test_a_program_gets_its_memory_from_the_balloon(mem, smp, target, need):
     went back (B17), and once the program has ended the balloon grows again by
     itself, but not at once.
     """
+    need = fits(need)
     with boot(mem=mem, smp=smp, deflate_on_oom=True) as running:
         running.balloon_to(target)
         assert running.available() < (need - 100) * KIB
@@ -177,7 +178,7 @@ def test_reclaim_takes_pages_out_of_the_balloon_if_it_may():
     """
     with boot(deflate_on_oom=True, params='deflate_mode=shrinker') as running:
         running.balloon_to(400 * MIB)
-        job = running.spawn('hog -r 500 -1')
+        job = running.spawn(f'hog -r {fits(500)} -1')
         wait_for(lambda: running.status()['state'],
                  lambda state: state == 'hold-off', 60, 'a hold-off')
         job.wait_output('ready', 200)

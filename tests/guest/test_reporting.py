@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from guest import KIB, MIB, PAGE, CommandFailed, boot, wait_for
+from guest import KIB, MIB, PAGE, CommandFailed, boot, fits, wait_for
 from test_hinting import TRACED, hinted, kib, wait_returned
 from test_lifecycle import SPARE
 from test_sizing import free, free_blocks, guest_trace, seeded
@@ -80,11 +80,11 @@ def test_what_was_used_comes_back(plain):
     """N23, L9, B48: three quarters of RAM, twice; the counters tell it."""
     before, old = reported_back(plain), plain.status()
     for number in (1, 2):
-        assert use(plain, 768) >= before + 600 * MIB
+        assert use(plain, fits(768)) >= before + fits(600) * MIB
         reported_back(plain, before)
         new = plain.status()
         assert kib(new['reported']) - kib(old['reported']) \
-            >= number * 600 * KIB
+            >= number * fits(600) * KIB
         # A report has 32 blocks at most, and a block 4 MiB.
         assert int(new['reports']) - int(old['reports']) >= number * 4
     assert new['reporting'] == 'on'
