@@ -19,7 +19,7 @@ import kernels    # noqa: E402
 import ktap    # noqa: E402
 import mutants    # noqa: E402
 
-TIMEOUTS = {'uml': 1800, 'uml-new': 1800, 'debug': 5000}
+TIMEOUTS = {'uml': 3600, 'uml-new': 3600, 'debug': 5000}
 SHOWN = 200    # lines of complaints
 MOST_AGAIN = 5    # cases: more are not just late
 
