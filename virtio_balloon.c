@@ -144,13 +144,15 @@
 
 /*
  * Free memory with the host before it has answered: half of what there is, or
- * this if that is more. Commands of hinting.
+ * this if that is more. For how long a host is watched after each answer, and
+ * how far into a round. The first nudge meanwhile.
  */
 #define VB_HINT_BURST		VB_PAGES(SZ_128M)
+#define VB_HINT_WATCH_US	5000
+#define VB_HINT_WATCH		HZ
+#define VB_HINT_NUDGE_US	250
 #define VB_HINT_CMDS		4
 #define VB_HINT_QUIET		(HZ / 50)
-#define VB_HINT_WATCH_US	5000	/* after each answer */
-#define VB_HINT_NUDGE_US	250
 
 /* Hosts pause and take snapshots; the reset after this is the last resort. */
 #define VB_REPORT_PATIENCE	(15 * HZ)
@@ -448,6 +450,7 @@ struct vb {
 	unsigned long hint_left;	/* blocks of that to take */
 	unsigned long hint_burst;	/* pages at a time */
 	ktime_t hint_since;		/* when the host last used something */
+	unsigned long hint_watch;	/* until when to watch it; jiffies */
 	unsigned long nr_rounds;
 	bool hint_pressed;		/* the guest needs its memory */
 	atomic_long_t hinting;		/* pages that the host has not used */
@@ -1822,6 +1825,7 @@ static void vb_hint_begin(struct vb *vb)
 				  ilog2(VB_HINT_BURST)));
 	vb->hint_burst = max(VB_HINT_BURST, vb_hint_room(vb) / 2);
 	vb->hint_since = ktime_get();
+	vb->hint_watch = jiffies + VB_HINT_WATCH;
 	vb->nr_rounds++;
 }
 
@@ -1899,15 +1903,18 @@ static int vb_hint_block(struct vb *vb)
 	return 0;
 }
 
+/* For how long the host has used nothing; microseconds */
 static s64 vb_hint_waits_us(struct vb *vb)
 {
 	return ktime_us_delta(ktime_get(), vb->hint_since);
 }
 
 /*
- * Watches the host for a moment, as the moments are rare in which it can take
- * hints while it sends memory, and nudges it, as it may have looked away when
- * it had taken the last one. Return: whether it used something
+ * Watches the host until it uses something, as the moments are rare in which it
+ * can take hints while it sends memory, and nudges it, as it may have looked
+ * away when it had taken the last one. Context: hint work; busy for up to
+ * VB_HINT_WATCH_US, but not in a round that takes longer than VB_HINT_WATCH: a
+ * host that is so slow need not be watched. Return: whether it used something
  */
 static bool vb_hint_watch(struct vb *vb)
 {
@@ -1915,6 +1922,7 @@ static bool vb_hint_watch(struct vb *vb)
 	bool any = false;
 
 	while ((now = vb_hint_waits_us(vb)) < VB_HINT_WATCH_US && !any &&
+	       time_before(jiffies, vb->hint_watch) &&
 	       !READ_ONCE(vb->check_hint) && !vb_wait_ends(vb)) {
 		any = vb_hint_reap(vb);
 		if (!any && now >= nudge) {

@@ -1411,10 +1411,6 @@ bool fh_settles(struct fh *host, u32 pages)
 			!fh_count(host, FH_RETURNING));
 }
 
-/*
- * Waits until a host that answers nothing gets no more blocks of free memory.
- * Return: pages of 4 KiB that it has
- */
 unsigned long fh_lent(struct fh *host)
 {
 	unsigned long now = 0, before;

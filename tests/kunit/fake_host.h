@@ -245,6 +245,8 @@ const struct fh_event *fh_event_at(struct fh *host, unsigned long n);
 
 /* Until the balloon has that size and `actual` says so */
 bool fh_settles(struct fh *host, u32 pages);
+
+/* Free memory with a host that answers nothing, once it gets no more; 4 KiB */
 unsigned long fh_lent(struct fh *host);
 
 /* Waits for anything; false if it does not come to pass. */

@@ -549,6 +549,39 @@ static void a_deaf_host_is_told_less_and_less(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, round_ends(host));
 }
 
+/* Notifications while the host uses a block at each of 20 jiffies */
+static u64 told_while_it_uses(struct fh *host)
+{
+	u64 before = host->queues[FH_HINT].nr_notified;
+	int i;
+
+	for (i = 0; i < 20; i++) {
+		fh_release(host, FH_HINT, 1);
+		guest_sleep(1);
+	}
+	return host->queues[FH_HINT].nr_notified - before;
+}
+
+/* A slow host is watched, and nudged, in the first second of a round only. */
+static void it_is_watched_for_a_second(struct kunit *test)
+{
+	struct fh *host = guest_plug(test, HINT);
+	u64 first, later;
+
+	if (!time_travels())
+		kunit_skip(test, "looks too late where time is real");
+	fh_policy(host, FH_HINT, holding);
+	fh_hint(host, 2);
+	guest_sleep(2);
+	first = told_while_it_uses(host);
+	guest_sleep(HZ);
+	later = told_while_it_uses(host);
+	KUNIT_EXPECT_GT(test, first, 60ULL);
+	KUNIT_EXPECT_LE(test, later, 40ULL);
+	fh_policy(host, FH_HINT, prompt);
+	KUNIT_EXPECT_TRUE(test, round_ends(host));
+}
+
 /* And when nothing is with the host there is nothing to look for. */
 static void it_rests_after_a_round(struct kunit *test)
 {
@@ -707,6 +740,7 @@ static struct kunit_case cases[] = {
 	KUNIT_CASE_PARAM(hints_and_balloon_go_together, thread_gen_params),
 	KUNIT_CASE(a_lost_notification_costs_a_moment),
 	KUNIT_CASE(a_deaf_host_is_told_less_and_less),
+	KUNIT_CASE(it_is_watched_for_a_second),
 	KUNIT_CASE(it_rests_after_a_round),
 	KUNIT_CASE(memory_that_goes_offline_takes_them),
 	KUNIT_CASE(reclaim_takes_them),
