@@ -402,8 +402,8 @@ def _open_standard_files():
 
 
 def fits(mib):
-    """MIB, or what a program can have instead with a debug kernel: KASAN keeps
-    an eighth of all memory, and what was freed for a while.
+    """MIB (or bytes), or what can be had instead with a debug kernel: KASAN
+    keeps an eighth of all memory, and what was freed for a while.
     """
     return mib * 3 // 4 if 'debug' in environment()['KREL'] else mib
 

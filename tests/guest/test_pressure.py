@@ -81,6 +81,7 @@ def test_a_program_gets_its_memory_from_the_balloon(mem, smp, target, need):
     """
     need = fits(need)
     with boot(mem=mem, smp=smp, deflate_on_oom=True) as running:
+        target = running.size - fits(running.size - target) // PAGE * PAGE
         running.balloon_to(target)
         assert running.available() < (need - 100) * KIB
         job = running.spawn(f'hog -r {need} 1')
