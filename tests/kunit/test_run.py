@@ -43,19 +43,19 @@ def made_up_runs(monkeypatch, tmp_path):
     was asked for.
     """
     def all_of(*logs, kernel='debug'):
-        todo, asked = list(logs), []
+        left, asked = list(logs), []
 
         def boot(options, env, tmp):
             del env, tmp
             asked.append((options.suite, options.case))
             options.log = tmp_path / 'kernel.log'
-            return results_of(todo.pop(0))
+            return results_of(left.pop(0))
 
         monkeypatch.setattr(run, 'run', boot)
         options = argparse.Namespace(kernel=kernel, mutant=None, suite='*',
                                      case='*')
         status = run.run_and_report(options, {})
-        assert not todo
+        assert not left
         return status, asked
     return all_of
 

@@ -16,9 +16,9 @@ TOP = HERE.parent.parent
 MAKE = HERE / 'make-chroot'
 MOUNT = '''
 options="lowerdir=$1,upperdir=$2/upper,workdir=$2/work"
-mount -t overlay overlay -o "$options" "$2/root"
-mount -t proc proc "$2/root/proc"
-mount --rbind /dev "$2/root/dev"
+mount -t overlay overlay -o "$options" "$2/debian"
+mount -t proc proc "$2/debian/proc"
+mount --rbind /dev "$2/debian/dev"
 echo ready
 exec cat
 '''
@@ -102,7 +102,7 @@ class Chroot:
     def __init__(self, suite, place, pid):
         self.suite, self.place = suite, place
         self._enter = ('nsenter', '--target', str(pid), '--mount', '--')
-        self.root = place / 'root'
+        self.root = place / 'debian'
         self.base = base(suite)
 
     def sh(self, command):
@@ -136,7 +136,7 @@ def chroot(suite):
     """A system of that suite, to be changed at will; gone on leaving."""
     lower = base(suite)
     with run_folder() as place:
-        for name in ('upper', 'work', 'root'):
+        for name in ('upper', 'work', 'debian'):
             (place / name).mkdir()
         # It ends when its input does: the mounts go with it, whatever happens.
         with subprocess.Popen(
