@@ -47,12 +47,23 @@ from qemu_trace import TRACE_EVENTS, Buffer, Trace, TraceView
 __all__ = ['BALLOON_ID', 'GIB', 'HERE', 'KIB', 'MACHINES', 'MIB', 'PAGE',
            'TOP', 'TRACE_EVENTS', 'Buffer', 'CommandFailed', 'Config',
            'CpuTime', 'Guest', 'GuestDied', 'GuestError', 'GuestLog',
-           'GuestTimeout', 'Job', 'QmpError', 'Trace', 'TraceView',
-           'bad_lines', 'balloon_modules', 'boot', 'can_use_kvm',
-           'environment', 'fits', 'new_qemu', 'parse_size', 'wait_for']
+           'GuestTimeout', 'Job', 'QmpError', 'RESTORE_PMBASE',
+           'SAVE_PMBASE', 'Trace', 'TraceView', 'bad_lines',
+           'balloon_modules', 'boot', 'can_use_kvm', 'environment', 'fits',
+           'new_qemu', 'parse_size', 'wait_for']
 
 CpuTime = collections.namedtuple(
     'CpuTime', 'vcpu_user vcpu_system other_user other_system')
+
+# The part of the chip set's configuration that places its power management:
+# QEMU's firmware forgets it on waking up. Then the next suspend would be none,
+# and nobody would hear that a device is to be pulled out; for that the event,
+# which the kernel could not enable as it woke up, has to be enabled, too.
+CHIPSET = '/sys/bus/pci/devices/0000:00:1f.0/config'
+EVENT = '/sys/firmware/acpi/interrupts/gpe01'
+SAVE_PMBASE = f'dd if={CHIPSET} of=/run/pmbase bs=8 skip=8 count=1'
+RESTORE_PMBASE = (f'dd if=/run/pmbase of={CHIPSET} bs=8 seek=8 conv=notrunc; '
+                  f'echo disable >{EVENT}; echo enable >{EVENT}')
 
 
 class Guest(Balloon):
@@ -318,7 +329,9 @@ class Guest(Balloon):
     def suspend(self, seconds=0.5, timeout=60):
         """Suspend the guest to RAM, and wake it up after SECONDS."""
         since = len(self.events)
-        job = self.spawn('sleep 0.5; echo mem >/sys/power/state')
+        job = self.spawn(f'{SAVE_PMBASE}; sleep 0.5\n'
+                         'echo mem >/sys/power/state; status=$?\n'
+                         f'{RESTORE_PMBASE}; exit $status')
         self.wait_event('SUSPEND', since, timeout)
         time.sleep(seconds)
         self.qmp('system_wakeup')

@@ -225,11 +225,13 @@ def test_a_shutdown_is_no_failure():
 
 
 def test_a_suspended_guest_wakes_up():
-    with boot(driver='stock', suspend=True) as sleeper:
+    """And is all there: it hears that its device is to go."""
+    with boot(driver='stock', suspend=True, hotplug=True) as sleeper:
         sleeper.balloon_to(900 * MIB)
         sleeper.suspend()
         assert 'PM: suspend exit' in sleeper.dmesg()
         assert sleeper.wait_settled() == 900 * MIB
+        sleeper.hotplug_del()
 
 
 def test_migration_moves_the_guest():

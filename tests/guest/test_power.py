@@ -8,7 +8,8 @@ no page is lost, and no program's memory has changed.
 
 import pytest
 
-from guest import KIB, MIB, PAGE, boot, environment, wait_for
+from guest import (KIB, MIB, PAGE, RESTORE_PMBASE, SAVE_PMBASE, boot,
+                   environment, wait_for)
 from test_lifecycle import SPARE, end_hogs
 from test_sizing import (DEFLATE, INFLATE, free, held_after, seeded,
                          wait_counted)
@@ -178,13 +179,6 @@ def test_a_guest_that_is_squeezed_can_hibernate(driver):
 
 
 # S3
-
-# The part of the chip set's configuration that places its power management:
-# QEMU's firmware forgets it on waking up, and the next suspend would be none.
-CHIPSET = '/sys/bus/pci/devices/0000:00:1f.0/config'
-SAVE_PMBASE = f'dd if={CHIPSET} of=/run/pmbase bs=8 skip=8 count=1'
-RESTORE_PMBASE = f'dd if=/run/pmbase of={CHIPSET} bs=8 seek=8 conv=notrunc'
-
 
 @pytest.fixture(scope='module')
 def _sleeper(request):
