@@ -20,6 +20,11 @@ from guest import (GIB, MIB, TOP, Config, GuestError, can_use_kvm,
 LEVEL = 0.98
 # What QEMU needs beside the guest's RAM
 BESIDE = 512 * MIB
+# Where figures and plots are, beside performance.md
+FOLDER = 'performance'
+# What decides how the driver and its measurement behave
+MEASURED = ('virtio_balloon.c', 'include', 'Kbuild', 'tests/bench',
+            'tests/guest')
 
 
 def output(*command):
@@ -40,7 +45,8 @@ def version(qemu):
 
 def commit():
     """What of the project was measured."""
-    changed = output('git', 'status', '--porcelain', '--untracked-files=no')
+    changed = output('git', 'status', '--porcelain', '--untracked-files=no',
+                     '--', *MEASURED)
     return output('git', 'rev-parse', 'HEAD') + (' + changes' if changed
                                                  else '')
 
@@ -221,12 +227,16 @@ def rounded(value):
     return value
 
 
-def save(results, out):
-    """NAME.json for each, and results.json with all that are in OUT."""
-    for name, result in results.items():
-        write(out / f'{name}.json', result.data)
-    write(out / 'results.json', {name: result.data
-                                 for name, result in results.items()})
+def file_of(name, out):
+    """Where OUT has an experiment's figures."""
+    return out / FOLDER / f'{name}.json'
+
+
+def save(result, out):
+    """Its figures, for load()."""
+    path = file_of(result.what.name, out)
+    path.parent.mkdir(exist_ok=True)
+    write(path, result.data)
 
 
 def write(path, data):
@@ -238,7 +248,6 @@ def write(path, data):
 
 def load(experiments, out):
     """What OUT has of EXPERIMENTS: name -> Result."""
-    path = out / 'results.json'
-    data = json.loads(path.read_text()) if path.exists() else {}
-    return {what.name: Result(what, data[what.name]) for what in experiments
-            if what.name in data}
+    return {what.name: Result(what, json.loads(path.read_text()))
+            for what in experiments
+            if (path := file_of(what.name, out)).exists()}

@@ -58,8 +58,8 @@ def arguments():
         description='Boots the same kernel with its own balloon driver and '
         'with this one, in turn,\nand measures both. Without NAME: all '
         'experiments, which takes hours. Prints medians,\nand writes to a '
-        'folder: results.json and NAME.json, performance.md with tables, and\n'
-        'performance/ with plots.',
+        'folder: performance.md with tables, and performance/ with figures\n'
+        'as JSON and with plots.',
         epilog='What is measured is this tree\'s driver, built for the '
         'newest kernel of this Debian\n(scripts/prepare). Nothing else '
         'should run on the machine: as root, guests go before\nothers; under '
@@ -159,14 +159,14 @@ def describe(known):
             + '; '.join(case.label for case in what.cases))
 
 
-def write(kept, names, out):
-    """Tables of all, plots of those with NAMES."""
+def write(known, names, out):
+    """Tables of all that OUT has, plots of what of that is in NAMES."""
     import plots
+    import results
     import tables
-    pictures = out / tables.PICTURES
-    pictures.mkdir(exist_ok=True)
-    for name in names:
-        plots.draw(kept[name], pictures)
+    kept = results.load(known.values(), out)
+    for name in set(names) & set(kept):
+        plots.draw(kept[name], out / results.FOLDER)
     (out / 'performance.md').write_text(tables.document(kept))
 
 
@@ -174,7 +174,6 @@ def measure(options, known, wanted):
     """Run experiments; the exit status."""
     import results
     import tables
-    kept = results.load(known.values(), options.out)
     failed = missed = False
     for what in wanted:
         reason = what.needs()
@@ -182,12 +181,9 @@ def measure(options, known, wanted):
             say(f'{what.name}: left out, as {reason}')
             continue
         result = results.Result(what)
-        kept = {name: result if name == what.name else kept.get(name)
-                for name in known if name == what.name or name in kept}
         result.run(options.rounds, options.quick, say,
-                   lambda kept=kept: results.save(kept, options.out))
-        result.what = known[what.name]
-        write(kept, [what.name], options.out)
+                   lambda result=result: results.save(result, options.out))
+        write(known, [what.name], options.out)
         say(f'{tables.summary(result)}\n{what.name}: '
             f'{result.data["seconds"]} s\n')
         failed |= bool(result.data['errors'])
@@ -209,9 +205,7 @@ def main():
             return 0
         options.out = options.out or folder(OUT)
         if options.draw:
-            import results
-            kept = results.load(known.values(), options.out)
-            write(kept, list(kept), options.out)
+            write(known, known, options.out)
             return 0
         provide()
         go_first()

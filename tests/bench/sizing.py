@@ -60,7 +60,7 @@ def measure(arm, mem, init_on_alloc=0, smp=1, qemu=None):
                      for _ in range(times)]
             for way, moves in zip(WAYS, zip(*pairs)):
                 figures |= figures_of(f'{way} {state}', moves)
-                if qemu and way == 'inflate':
+                if qemu:
                     figures |= limit_of(f'{way} {state}', moves)
     return figures
 
@@ -74,8 +74,8 @@ def metrics():
                      goals=(('stock', LESS_CPU),)) for name in names),
             *(Metric(f'{name}, host CPU', 's/GiB') for name in names),
             *(Metric(f'{name}, first GiB', 's') for name in names),
-            *(Metric(f'inflate {state}, wall / device CPU', 'x',
-                     most=CLOSE_TO_LIMIT) for state in STATES))
+            *(Metric(f'{name}, wall / device CPU', 'x', most=CLOSE_TO_LIMIT)
+              for name in names))
 
 
 SIZES = tuple(Case(f'{size} GiB', {'mem': f'{size}G'}, size)

@@ -3,8 +3,23 @@
 
 import math
 
-# Where plots are, beside performance.md; both can be copied to docs/
-PICTURES = 'performance'
+from results import FOLDER
+
+HEAD = """\
+# Performance
+
+What this driver does beside the kernel's own, measured by `scripts/bench`: it
+boots the same kernel with either driver, in turn. This page, its plots and the
+figures of each turn (`performance/*.json`) are what it wrote:
+
+    scripts/bench --out docs            # all of it, which takes hours
+    scripts/bench --out docs NAME...    # experiments of that name
+
+All depends on the machine, which is named first. Where the acceleration is
+none, all instructions of a guest are emulated, and those of its host are not:
+the time of a guest weighs more there than with KVM. So take the ratios for a
+hint of what your machine does, and measure there.
+"""
 
 
 def number(value):
@@ -65,7 +80,7 @@ def section(result):
              f'    {command(result)}',
              f'{arms} (times better than the kernel\'s own); medians of '
              f'{result.data["rounds"]}.', table(result),
-             f'![{result.what.name}]({PICTURES}/{result.what.name}.svg)']
+             f'![{result.what.name}]({FOLDER}/{result.what.name}.svg)']
     if result.what.notes:
         parts.insert(2, result.what.notes)
     missed = list(result.missed())
@@ -86,7 +101,7 @@ def machine(data):
 
 def document(results):
     """The part of docs/performance.md that is made by scripts/bench."""
-    parts = []
+    parts = [HEAD.rstrip()]
     for text in dict.fromkeys(machine(result.data)
                               for result in results.values()):
         names = [name for name, result in results.items()

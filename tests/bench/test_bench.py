@@ -81,9 +81,9 @@ def test_arms_take_turns_and_one_may_fail(tmp_path):
                       (Case('case', {'mem': '1M'}),), (), arms)
     result = results.Result(what)
     result.run(2, False, lambda text: None,
-               lambda: results.save({'test': result}, tmp_path))
+               lambda: results.save(result, tmp_path))
     assert turns == [('stock', '1M'), ('ours', '1M')] * 2
-    data = json.loads((tmp_path / 'results.json').read_text())['test']
+    data = json.loads((tmp_path / 'performance/test.json').read_text())
     assert data['cases'][0]['figures'] == {'stock': {'time': [1.2346]},
                                            'ours': {'time': [1.2346] * 2}}
     assert len(data['errors']) == 1 and 'no' in data['errors'][0]
