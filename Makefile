@@ -17,6 +17,7 @@
 # make coverage           scripts/coverage: what of the driver they reach
 # make bench              measure it beside the kernel's own module (hours)
 # make fuzz SEED=N STEPS=N ... with a host that does as it likes
+# make soak MINUTES=N SEED=N everything at random in one guest (2 hours)
 #
 # DESTDIR is for packages: nothing outside of it is touched.
 
@@ -94,6 +95,10 @@ fuzz:
 	scripts/kunit --suite '*fuzz*' $(if $(SEED),--seed $(SEED)) \
 		$(if $(STEPS),--steps $(STEPS))
 
+soak:
+	scripts/soak $(if $(SEED),--seed $(SEED)) \
+		$(if $(MINUTES),--minutes $(MINUTES))
+
 bench:
 	scripts/bench
 
@@ -104,4 +109,4 @@ arch:
 	scripts/arch
 
 .PHONY: modules headers no-dkms clean install uninstall dkms deb check test \
-	kunit canaries coverage fuzz bench matrix arch
+	kunit canaries coverage fuzz soak bench matrix arch
