@@ -30,13 +30,17 @@ def make_tree(source, tree):
     shutil.copyfile(CONFIG, tree / DRIVERS / 'tests/kunit' / CONFIG.name)
 
 
-def run(env, place, glob):
-    """Run kunit.py; numbers of passed, failed and skipped tests."""
+def run(env, place, glob, timeout):
+    """Run kunit.py, TIMEOUT seconds at most.
+
+    Returns the numbers of passed, failed and skipped tests.
+    """
     tree = place / 'tree'
     make_tree(pathlib.Path(env['SOURCE']), tree)
     command = [sys.executable, 'tools/testing/kunit/kunit.py', 'run',
                f'--kunitconfig={DRIVERS}/tests/kunit',
                f'--build_dir={place / "build"}', f'--jobs={os.cpu_count()}',
+               f'--timeout={timeout:.0f}',
                *(f'--kernel_args={word}' for word in KERNEL_ARGUMENTS), glob]
     counts = {}
     with Group(command, cwd=tree) as process:
