@@ -4,6 +4,7 @@
 import dataclasses
 import pathlib
 import re
+import time
 
 import guest_log
 
@@ -41,11 +42,15 @@ def clean(line):
 
 @dataclasses.dataclass
 class Suite:
-    """A suite and its cases: name -> 'passed', 'failed' or 'skipped'."""
+    """A suite and its cases: name -> 'passed', 'failed' or 'skipped'.
+
+    And how many seconds of this machine's time each took.
+    """
 
     name: str
     plan: int = None
     cases: dict = dataclasses.field(default_factory=dict)
+    seconds: dict = dataclasses.field(default_factory=dict)
     ended: bool = False
 
 
@@ -68,6 +73,7 @@ class Results:
         self.timeout = None    # after which the run was ended
         self.last = ''
         self.details = False
+        self.since = time.monotonic()    # the last result
         self.started = self.loaded = self.ended = False
 
     def feed(self, line):
@@ -99,6 +105,7 @@ class Results:
                 self.suites[-1].plan = int(match[2])
         elif match := SUBTEST.match(line):
             self.suites.append(Suite(match[1]))
+            self.since = time.monotonic()
         elif match := RESULT.match(line):
             self._outcome(*match.groups())
 
@@ -110,6 +117,8 @@ class Results:
                 'passed' if outcome == 'ok' else 'failed')
         if indent:
             suite.cases[name] = what
+            now = time.monotonic()
+            suite.seconds[name], self.since = now - self.since, now
         elif name == suite.name:
             suite.ended = True
             if what == 'failed' and 'failed' not in suite.cases.values():
@@ -119,6 +128,13 @@ class Results:
         """suite.case of all cases with that outcome."""
         return [f'{suite.name}.{case}' for suite in self.suites
                 for case, outcome in suite.cases.items() if outcome == what]
+
+    def slowest(self, number):
+        """The NUMBER slowest cases, as text."""
+        cases = [(seconds, f'{suite.name}.{case}') for suite in self.suites
+                 for case, seconds in suite.seconds.items()]
+        return [f'{seconds:.1f} s {name}' for seconds, name
+                in sorted(cases, reverse=True)[:number]]
 
     def where(self):
         """Where the log ends."""

@@ -22,6 +22,7 @@ import mutants    # noqa: E402
 TIMEOUTS = {'uml': 3600, 'uml-new': 3600, 'debug': 5000}
 SHOWN = 200    # lines of complaints
 MOST_AGAIN = 5    # cases: more are not just late
+SLOWEST = 10    # cases: so many are named
 
 
 def parse_arguments(words=None):
@@ -85,7 +86,8 @@ def run_in_tree(options, env):
     place.mkdir(exist_ok=True)
     shutil.copyfile(build.dir / kernels.OF, place / kernels.OF)
     with build.locked():
-        return in_tree.run(env, place, options.suite)
+        return in_tree.run(env, place, options.suite,
+                           options.timeout or TIMEOUTS['uml'])
 
 
 def run(options, env, tmp):
@@ -169,6 +171,9 @@ def report(results, lines, options):
     if not results.started:
         errors += lines[-20:]
     failed = results.names('failed')
+    print()
+    for line in results.slowest(SLOWEST):
+        print(f'SLOWEST {line}')
     if parts or errors or failed:
         print()
     for name in failed:
