@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What others test their balloons with, as often and as long as they do.
+
+Tests of the other files do the same with smaller numbers; these take minutes,
+so only scripts/test --all runs them. T2, T7, T15, T16 and T18 are tests of
+avocado-vt (tp-qemu) for QEMU's balloon.
+"""
+
+import time
+
+import pytest
+
+from guest import GIB, MIB, PAGE, boot, wait_for
+from test_lifecycle import SPARE
+from test_sizing import DEFLATE, free, held_after, seeded
+
+pytestmark = [pytest.mark.thorough, pytest.mark.time_limit(3600)]
+
+# Seconds; theirs
+REACHED = 600
+STORM = 360
+# A guest of 2 GiB with 200 MiB of files can do without so much.
+LARGE = 1520 * MIB
+
+
+def load(running):
+    """Programs that keep CPUs, file system and memory busy (T16: stress)."""
+    return [running.spawn(f'while :; do {command}; done') for command in (
+        ':', ':', 'dd if=/dev/zero of=/run/file bs=64k count=256; sync',
+        'hog -r 32', 'hog -r 32')]
+
+
+def unload(running, jobs):
+    """None of them has ended; now they do."""
+    assert all(job.poll() is None for job in jobs)
+    for job in jobs:
+        job.kill('KILL')
+    running.sh('rm -f /run/file')
+
+
+def test_a_thousand_targets_under_load(driver):
+    """N03, T16: random targets, each of them exact, whatever else goes on."""
+    rng = seeded()
+    # It is slow to have an emulated CPU write zeros to all that is inflated.
+    with boot(smp=2, driver=driver, trace=True,
+              append='init_on_alloc=0') as running:
+        before = free(running)
+        jobs = load(running)
+        slowest = 0
+        for _ in range(1000):
+            target = rng.randrange(512 * MIB, running.size + 1, PAGE)
+            slowest = max(slowest, running.balloon_to(target, REACHED))
+        print(f'the slowest took {slowest:.1f} s')
+        unload(running, jobs)
+        assert len(held_after(running.trace.view())) == \
+            (running.size - running.actual()) // PAGE
+        running.balloon_to(running.size)
+        running.sh('echo 3 >/proc/sys/vm/drop_caches')
+        wait_for(lambda: free(running), lambda now: now >= before - SPARE, 30,
+                 'all memory to be back')
+
+
+def test_a_storm_of_stop_and_cont(driver):
+    """N05, T15: six minutes of it, with the balloon on its way."""
+    rng = seeded()
+    with boot(smp=2, driver=driver, trace=True) as running:
+        end, target = time.monotonic() + STORM, running.size
+        while time.monotonic() < end:
+            if rng.random() < 0.5:
+                target = rng.randrange(512 * MIB, running.size + 1, PAGE)
+                running.balloon(target)
+                time.sleep(rng.uniform(0, 0.3))
+            running.stop()
+            time.sleep(rng.uniform(0, 0.5))
+            running.cont()
+            time.sleep(rng.choice((0, 0.01, 0.1, 1)))
+        running.wait_actual(target)
+        assert len(held_after(running.trace.view())) == \
+            (running.size - target) // PAGE
+
+
+def test_a_hundred_plugs(driver):
+    """N09, T7: plugged, sized at random and pulled out in time."""
+    rng = seeded()
+    with boot('512M', driver=driver, hotplug=True, trace=True) as running:
+        running.wait_device()
+        running.hotplug_del()
+        before = free(running)
+        for number in range(100):
+            running.trace.mark()
+            running.hotplug_add(deflate_on_oom=number % 2 == 1)
+            running.wait_device()
+            running.balloon_to(rng.randrange(288 * MIB, running.size, PAGE))
+            running.hotplug_del(timeout=30)
+            assert not held_after(running.trace.view())
+            wait_for(running.devices, lambda names: not names, 10,
+                     'no device')
+        assert free(running) >= before - SPARE
+
+
+def test_ratios_with_sleep_in_between(driver):
+    """N02, N06, T2: half, suspend, three quarters, suspend, four fifths."""
+    with boot(smp=2, driver=driver, suspend=True, trace=True) as running:
+        total, before = running.meminfo()['MemTotal'], free(running)
+        for percent in (50, 75, 80, 50):
+            target = running.size * percent // 100 // PAGE * PAGE
+            running.balloon_to(target)
+            running.trace.mark()
+            running.suspend()
+            back = len(running.trace.view().pfns(DEFLATE))
+            assert back == (running.size - target) // PAGE
+            running.wait_actual(target)
+        running.balloon_to(running.size)
+        wait_for(lambda: running.meminfo()['MemTotal'],
+                 lambda now: now == total, 30, 'MemTotal')
+        assert free(running) >= before - SPARE
+
+
+def blocks(running, order):
+    """Free blocks of that order, in all zones."""
+    return sum(int(line.split()[4 + order]) for line in
+               running.sh('cat /proc/buddyinfo').splitlines())
+
+
+def test_a_guest_in_fragments(driver):
+    """N26, T18: of 102400 files of a page each other one is deleted.
+
+    T18 expects that a balloon of a GiB takes the single pages that are free
+    then. This one takes blocks while there are any, as each of them is a
+    huge page of the host, and single pages for the rest. Nothing is lost,
+    and the files are as they were.
+    """
+    with boot('2G', driver=driver, params='floor=32',
+              trace=True) as running:
+        singles = blocks(running, 0)
+        running.sh('mkdir /run/files; mount -t tmpfs -o nr_inodes=0 none '
+                   '/run/files; cd /run/files; seq 102400 | '
+                   'while read n; do echo $n >$n; done', timeout=300)
+        running.sh('cd /run/files; seq 1 2 102400 | xargs rm', timeout=300)
+        before, fragments = free(running), blocks(running, 0)
+        running.balloon_to(running.size - GIB)
+        assert blocks(running, 0) > (fragments + singles) // 2
+        running.balloon_to(running.size - LARGE, REACHED)
+        left = blocks(running, 0)
+        print(f'single pages: {singles}, {fragments}, {left}')
+        assert left < fragments * 3 // 4
+        assert len(held_after(running.trace.view())) == LARGE // PAGE
+        running.balloon_to(running.size)
+        assert free(running) >= before - SPARE
+        assert running.sh('cd /run/files; cat * | sort -n | md5sum') == \
+            running.sh('seq 2 2 102400 | md5sum')
