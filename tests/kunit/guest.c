@@ -4,6 +4,7 @@
 #include <linux/fs.h>
 #include <linux/fs_struct.h>
 #include <linux/kthread.h>
+#include <linux/module.h>
 #include <linux/path.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
@@ -67,27 +68,80 @@ int guest_write(const char *path, const char *text)
 	return rc < 0 ? rc : 0;
 }
 
+#ifdef MODULE
+static const struct kernel_param *built_in(const char *name)
+{
+	return NULL;
+}
+#else
+/* Tests that are built in run before sysfs is mounted, but know all of it. */
+static const struct kernel_param *built_in(const char *name)
+{
+	const struct kernel_param *kp;
+	char whole[80];
+
+	snprintf(whole, sizeof(whole), "virtio_balloon.%s", name);
+	for (kp = __start___param; kp < __stop___param; kp++)
+		if (!strcmp(kp->name, whole))
+			return kp;
+	return NULL;
+}
+#endif
+
+static int built_in_set(const struct kernel_param *kp, const char *value)
+{
+	int rc = -EACCES;
+
+	kernel_param_lock(THIS_MODULE);
+	if (kp->perm & 0200)
+		rc = kp->ops->set(value, kp);
+	kernel_param_unlock(THIS_MODULE);
+	return rc;
+}
+
+static bool built_in_has(const struct kernel_param *kp, const char *value)
+{
+	char *text = (char *)get_zeroed_page(GFP_KERNEL);
+	bool same = false;
+
+	if (text) {
+		kernel_param_lock(THIS_MODULE);
+		same = kp->ops->get(text, kp) > 0 && sysfs_streq(text, value);
+		kernel_param_unlock(THIS_MODULE);
+	}
+	free_page((unsigned long)text);
+	return same;
+}
+
 int guest_set(const char *name, const char *value)
 {
+	const struct kernel_param *kp = built_in(name);
 	char path[80];
 
 	snprintf(path, sizeof(path), PARAMETERS "%s", name);
-	return guest_write(path, value);
+	return kp ? built_in_set(kp, value) : guest_write(path, value);
 }
 
-bool guest_has(const char *name, const char *value)
+static bool file_has(const char *path, const char *value)
 {
-	char path[80], text[32] = "";
-	struct file *file;
+	struct file *file = guest_open(path, O_RDONLY);
+	char text[32] = "";
 	loff_t pos = 0;
 
-	snprintf(path, sizeof(path), PARAMETERS "%s", name);
-	file = guest_open(path, O_RDONLY);
 	if (IS_ERR(file))
 		return false;
 	kernel_read(file, text, sizeof(text) - 1, &pos);
 	filp_close(file, NULL);
 	return sysfs_streq(text, value);
+}
+
+bool guest_has(const char *name, const char *value)
+{
+	const struct kernel_param *kp = built_in(name);
+	char path[80];
+
+	snprintf(path, sizeof(path), PARAMETERS "%s", name);
+	return kp ? built_in_has(kp, value) : file_has(path, value);
 }
 
 void guest_reset(void)

@@ -383,8 +383,7 @@ static void the_floor_is_that_of_the_balloon(struct kunit *test)
 {
 	struct fh *host = guest_plug(test, HINT);
 
-	if (guest_set("floor", "150"))
-		kunit_skip(test, "there is no sysfs");
+	KUNIT_ASSERT_EQ(test, guest_set("floor", "150"), 0);
 	hint_all(test, host);
 	KUNIT_EXPECT_GE(test, si_mem_available(), 150L * (long)MIB - slack());
 	KUNIT_EXPECT_LE(test, min(si_mem_available(), guest_free_pages()),
@@ -400,8 +399,7 @@ static void small_blocks_are_not_all_lent(struct kunit *test)
 	unsigned long before = free_blocks(VB_MAX_ORDER), nr;
 	struct fh *host = guest_plug(test, HINT);
 
-	if (guest_set("hint_order", "0"))
-		kunit_skip(test, "there is no sysfs");
+	KUNIT_ASSERT_EQ(test, guest_set("hint_order", "0"), 0);
 	guest_set("floor", "4");
 	nr = hint_all(test, host);
 	KUNIT_EXPECT_LE(test, host->queues[FH_HINT].least, 2 * FH_MIB - 1);
@@ -414,8 +412,7 @@ static void the_smallest_blocks_are_as_asked_for(struct kunit *test)
 {
 	struct fh *host = guest_plug(test, HINT);
 
-	if (guest_set("hint_order", "6"))
-		kunit_skip(test, "there is no sysfs");
+	KUNIT_ASSERT_EQ(test, guest_set("hint_order", "6"), 0);
 	guest_set("floor", "4");
 	hint_all(test, host);
 	KUNIT_EXPECT_GE(test, host->queues[FH_HINT].least, 64 * FH_PPP);
