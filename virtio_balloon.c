@@ -948,6 +948,22 @@ static int vb_drain(struct vb *vb, struct vb_queue *q, unsigned long deadline)
 }
 
 /*
+ * Lets the queue run empty, after each step: QEMU takes buffers until there is
+ * none, and does nothing else meanwhile, for the guest's disks or its user. A
+ * host that keeps a buffer is not waited for. Context: sizing work
+ */
+static void vb_pause(struct vb *vb, struct vb_queue *q)
+{
+	unsigned long seen, end = jiffies + VB_PATIENCE;
+
+	do {
+		seen = READ_ONCE(q->nr_used);
+		vb_drain(vb, q, jiffies + VB_SLICE);
+	} while (READ_ONCE(q->in_flight) && READ_ONCE(q->nr_used) != seen &&
+		 time_before(jiffies, end) && !vb_wait_ends(vb));
+}
+
+/*
  * Runs: neighbouring pages of one zone, from and to the allocator
  */
 
@@ -2185,6 +2201,8 @@ static int vb_size_up(struct vb *vb, unsigned long need)
 	vb_set_state(vb, VB_INFLATING);
 	left = step;
 	rc = vb_inflate(vb, &left);
+	if (!rc)
+		vb_pause(vb, &vb->inflateq);
 	if (left < step)
 		vb->retries = 0;
 	/* Reclaim gave something: it may give more while there is room. */
@@ -2199,6 +2217,8 @@ static int vb_size_down(struct vb *vb, unsigned long excess)
 
 	vb_set_state(vb, VB_DEFLATING);
 	rc = vb_deflate(vb, min(excess, VB_STEP), jiffies + VB_PATIENCE);
+	if (!rc)
+		vb_pause(vb, &vb->deflateq);
 	if (rc == -ENODATA && atomic_long_read(&vb->offered))
 		rc = vb_wait(vb, &vb->inflateq, jiffies + VB_PATIENCE);
 	return rc ?: -EAGAIN;
