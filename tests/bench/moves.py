@@ -23,6 +23,7 @@ class Move:
     .guest    CPU seconds of the guest, with what was put off until REST
     .host     CPU seconds of QEMU and its kernel for it
     .device   CPU seconds of QEMU's main thread, until `actual` was there
+    .answer   seconds that QEMU took to answer meanwhile, at most
     .points   (seconds, actual), whenever `actual` was seen to change
     """
 
@@ -32,6 +33,7 @@ class Move:
     guest: float
     host: float
     device: float
+    answer: float
     points: list
 
     def per_gib(self, value):
@@ -49,16 +51,19 @@ def main_thread(running):
 def follow(running, size, start, limit=LIMIT):
     """Look at `actual` until it is SIZE, or until LIMIT seconds after START.
 
-    (seconds since START, actual), whenever that was seen to change.
+    (seconds since START, actual), whenever that was seen to change; and the
+    longest time that QEMU took to say it.
     """
-    points = [(0.0, running.actual())]
+    points, longest = [(0.0, running.actual())], 0
     while points[-1][1] != size and time.monotonic() - start < limit:
+        asked = time.monotonic()
         actual = running.actual()
+        longest = max(longest, time.monotonic() - asked)
         if actual != points[-1][1]:
             points.append((time.monotonic() - start, actual))
         else:
             time.sleep(POLL)
-    return points
+    return points, longest
 
 
 def move(running, size):
@@ -67,7 +72,7 @@ def move(running, size):
     cpu, device = running.cpu(), main_thread(running)
     start = time.monotonic()
     running.balloon(size)
-    points = follow(running, size, start)
+    points, answer = follow(running, size, start)
     device = main_thread(running) - device
     if points[-1][1] != size:
         raise GuestTimeout(f'actual is {points[-1][1]}, not {size}, after '
@@ -77,4 +82,4 @@ def move(running, size):
     first = next((seconds for seconds, actual in points
                   if abs(actual - old) >= GIB), None)
     return Move(abs(size - old), points[-1][0], first, used[0],
-                sum(used[1:]), device, points)
+                sum(used[1:]), device, answer, points)

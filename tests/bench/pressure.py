@@ -38,7 +38,7 @@ def inflate(running, size, limit):
     before = running.vmstat()
     start, old = time.monotonic(), running.actual()
     running.balloon(size)
-    points = follow(running, size, start, limit)
+    points, _ = follow(running, size, start, limit)
     seconds = time.monotonic() - start
     time.sleep(REST)
     after = running.vmstat()

@@ -40,9 +40,14 @@ def figures_of(name, moves):
 
 
 def limit_of(name, moves):
-    """With a device in a thread of its own: how long for its CPU time."""
+    """With a device in QEMU's main thread: how long for its CPU time.
+
+    And how long others waited for that thread.
+    """
     return {f'{name}, wall / device CPU':
-            statistics.median(one.seconds / one.device for one in moves)}
+            statistics.median(one.seconds / one.device for one in moves),
+            f'{name}, longest answer of QEMU':
+            max(one.answer for one in moves) * 1e3}
 
 
 def measure(arm, mem, init_on_alloc=0, smp=1, qemu=None):
@@ -75,6 +80,8 @@ def metrics():
             *(Metric(f'{name}, host CPU', 's/GiB') for name in names),
             *(Metric(f'{name}, first GiB', 's') for name in names),
             *(Metric(f'{name}, wall / device CPU', 'x', most=CLOSE_TO_LIMIT)
+              for name in names),
+            *(Metric(f'{name}, longest answer of QEMU', 'ms', goals=())
               for name in names))
 
 
