@@ -128,11 +128,13 @@
 /* How long a step or a caller in mm waits for the host. */
 #define VB_PATIENCE		(2 * HZ)
 #define VB_LAST_PATIENCE	(5 * HZ)	/* for each step of a removal */
+#define VB_SLOW_STEPS		12U		/* of it that end late */
 #define VB_SLICE		(HZ / 10)
 
 #define VB_PUBLISH_INTERVAL	(HZ / 10)
 #define VB_STATS_INTERVAL	DIV_ROUND_UP(HZ, 100)
 #define VB_STALL_RETRY		HZ
+#define VB_STALL_MS		1000
 #define VB_PACE			HZ
 #define VB_ENLIST_DELAY		HZ
 #define VB_ENLIST_STEP		VB_PAGES(SZ_64M)	/* at a time */
@@ -847,7 +849,7 @@ static void vb_waited(struct vb *vb, struct vb_queue *q, unsigned long start,
 
 	if (ms > q->longest_wait)
 		q->longest_wait = ms;
-	if (rc == -ETIMEDOUT)
+	if (rc == -ETIMEDOUT && ms >= VB_STALL_MS)
 		trace_virtio_balloon_stall(vb->vdev->index, nr, q->in_flight,
 					   ms);
 }
@@ -884,7 +886,7 @@ static void vb_disarm(struct vb_queue *q)
  * queue: hence the slices. Context: process, may sleep.
  *
  * Return: 0 if there is something to reap, somebody else reaped it or nothing
- * is in flight, -ETIMEDOUT, -EIO if the device is broken, -ECANCELED if the
+ * is in flight yet, -ETIMEDOUT, -EIO if the device is broken, -ECANCELED if the
  * driver stops.
  */
 static int vb_wait(struct vb *vb, struct vb_queue *q, unsigned long deadline)
@@ -907,6 +909,9 @@ static int vb_wait(struct vb *vb, struct vb_queue *q, unsigned long deadline)
 			rc = -ETIMEDOUT;
 		vb_nudge(q);
 	}
+	/* All buffers are in the hands of others, who do not get to run. */
+	if (!rc && !READ_ONCE(q->in_flight) && time_after(jiffies, deadline))
+		rc = -ETIMEDOUT;
 	vb_disarm(q);
 	vb_waited(vb, q, start, rc);
 	return rc;
@@ -929,10 +934,10 @@ static int vb_reap_wait(struct vb *vb, struct vb_queue *q,
 static struct vb_buf *vb_buf_wait(struct vb *vb, struct vb_queue *q,
 				  unsigned long deadline)
 {
-	struct vb_buf *buf;
+	struct vb_buf *buf = NULL;
 	int rc = 0;
 
-	while (!(buf = vb_buf_get(q, q->reserve)) && !rc)
+	while (!rc && !(buf = vb_buf_get(q, q->reserve)))
 		rc = vb_reap_wait(vb, q, deadline);
 	return buf ?: ERR_PTR(rc);
 }
@@ -950,17 +955,18 @@ static int vb_drain(struct vb *vb, struct vb_queue *q, unsigned long deadline)
 /*
  * Lets the queue run empty, after each step: QEMU takes buffers until there is
  * none, and does nothing else meanwhile, for the guest's disks or its user. A
- * host that keeps a buffer is not waited for. Context: sizing work
+ * host that keeps a buffer is not waited for, nor is any if there is news.
+ * Context: sizing work
  */
 static void vb_pause(struct vb *vb, struct vb_queue *q)
 {
-	unsigned long seen, end = jiffies + VB_PATIENCE;
+	unsigned long seen;
 
 	do {
 		seen = READ_ONCE(q->nr_used);
 		vb_drain(vb, q, jiffies + VB_SLICE);
 	} while (READ_ONCE(q->in_flight) && READ_ONCE(q->nr_used) != seen &&
-		 time_before(jiffies, end) && !vb_wait_ends(vb));
+		 !delayed_work_pending(&vb->sizing) && !vb_wait_ends(vb));
 }
 
 /*
@@ -1376,6 +1382,7 @@ static int vb_inflate_one(struct vb *vb, struct vb_block *block,
 			  unsigned long *want, unsigned long deadline)
 {
 	struct vb_buf *buf = vb_buf_wait(vb, &vb->inflateq, deadline);
+	unsigned int nr;
 	int full, rc;
 
 	if (IS_ERR(buf))
@@ -1390,8 +1397,11 @@ static int vb_inflate_one(struct vb *vb, struct vb_block *block,
 		vb_drop(vb, buf);
 		return rc ?: full;
 	}
-	*want -= buf->nr_pages;
-	return vb_offer(vb, buf) ?: full;
+	nr = buf->nr_pages;
+	rc = vb_offer(vb, buf);
+	if (!rc)
+		*want -= nr;
+	return rc ?: full;
 }
 
 /**
@@ -2171,16 +2181,20 @@ static unsigned long vb_step(struct vb *vb, unsigned long need)
 }
 
 /*
- * Until the hold-off ends; sooner if pages that reclaim or OOM returned are
- * free only when somebody takes the host's answer.
+ * Whether pages are held, or those that reclaim or OOM returned free, only when
+ * somebody takes the host's answer, of which no interrupt tells
  */
+static bool vb_awaits(struct vb *vb)
+{
+	return READ_ONCE(vb->inflateq.in_flight) ||
+	       (vb->must_tell && READ_ONCE(vb->deflateq.in_flight));
+}
+
 static unsigned long vb_hold_off_delay(struct vb *vb)
 {
 	unsigned long delay = vb_until(READ_ONCE(vb->hold_until));
 
-	if (vb->must_tell && READ_ONCE(vb->deflateq.in_flight))
-		delay = min_t(unsigned long, delay, VB_SLICE);
-	return delay;
+	return vb_awaits(vb) ? min_t(unsigned long, delay, VB_SLICE) : delay;
 }
 
 /* As far up as policy allows. Errors as vb_inflate(), -ENOSPC at the floor. */
@@ -2201,14 +2215,15 @@ static int vb_size_up(struct vb *vb, unsigned long need)
 	vb_set_state(vb, VB_INFLATING);
 	left = step;
 	rc = vb_inflate(vb, &left);
-	if (!rc)
-		vb_pause(vb, &vb->inflateq);
 	if (left < step)
 		vb->retries = 0;
 	/* Reclaim gave something: it may give more while there is room. */
 	if (rc == -ENOMEM && step - left >= VB_MIN_STEP)
 		rc = 0;
-	return rc ?: -EAGAIN;
+	rc = rc ?: -EAGAIN;
+	if (rc == -EAGAIN)
+		vb_pause(vb, &vb->inflateq);
+	return rc;
 }
 
 static int vb_size_down(struct vb *vb, unsigned long excess)
@@ -2217,11 +2232,12 @@ static int vb_size_down(struct vb *vb, unsigned long excess)
 
 	vb_set_state(vb, VB_DEFLATING);
 	rc = vb_deflate(vb, min(excess, VB_STEP), jiffies + VB_PATIENCE);
-	if (!rc)
-		vb_pause(vb, &vb->deflateq);
 	if (rc == -ENODATA && atomic_long_read(&vb->offered))
 		rc = vb_wait(vb, &vb->inflateq, jiffies + VB_PATIENCE);
-	return rc ?: -EAGAIN;
+	rc = rc ?: -EAGAIN;
+	if (rc == -EAGAIN)
+		vb_pause(vb, &vb->deflateq);
+	return rc;
 }
 
 /**
@@ -2276,7 +2292,7 @@ static void vb_sizing_work(struct work_struct *work)
 	case -EAGAIN:	/* the next step; paced once the guest was in need */
 		state = vb->state;
 		delay = vb->paced && state == VB_INFLATING ? VB_PACE : 0;
-		if (!delay)
+		if (!delay && !READ_ONCE(vb->hibernating))
 			vb_stay_awake(vb);
 		break;
 	case -ENODATA:	/* mm is migrating what is left: not for long */
@@ -2312,6 +2328,8 @@ static void vb_sizing_work(struct work_struct *work)
 		vb_publish_now(vb);
 		vb_enlist_later(vb, READ_ONCE(vb->eager) ? 0 : VB_ENLIST_DELAY);
 	}
+	if (vb_awaits(vb))
+		delay = min_t(long, delay, VB_STALL_RETRY);
 	if (delay >= 0)
 		vb_queue_sizing(vb, delay);
 }
@@ -2512,19 +2530,16 @@ static unsigned long vb_shrink_scan(struct shrinker *shrinker,
 {
 	struct vb *vb = vb_shrinker_private(shrinker);
 	unsigned long nr, done = 0;
-	bool again;
 
 	if (READ_ONCE(vb->nr_hinted))
 		done = vb_hint_yield(vb, sc->nr_to_scan);
 	if (done < sc->nr_to_scan && vb_shrinks(vb)) {
-		again = vb_holds_off(vb);
 		vb_start_hold_off(vb, READ_ONCE(vb->hold_off) ?:
 				  VB_HOLD_OFF_MIN);
 		nr = vb_urgent_deflate(vb, sc->nr_to_scan - done, false);
 		atomic_long_add(nr, &vb->shrunk);
 		done += nr;
-		if (!again)
-			vb_queue_sizing(vb, 0);
+		vb_queue_sizing(vb, 0);
 	}
 	return done ?: SHRINK_STOP;
 }
@@ -2795,6 +2810,8 @@ static void vb_report_apply(struct vb *vb)
 	unsigned int ring = virtqueue_get_vring_size(vb->reportq.vq);
 	bool on = vb_report_on.value;
 
+	if (!on)
+		vb->report_error = 0;
 	if (on == vb->reporting)
 		return;
 	if (!on) {
@@ -3312,24 +3329,57 @@ static void vb_stop(struct vb *vb)
 }
 
 /*
+ * One step of giving all pages back: what is offered may not be announced
+ * before the host has used it. mm puts isolated pages back in its own time.
+ * Return: as vb_reap_wait()
+ */
+static int vb_give_back_step(struct vb *vb)
+{
+	unsigned long deadline = jiffies + VB_LAST_PATIENCE;
+	unsigned long held;
+	int rc = vb_drain(vb, &vb->inflateq, deadline);
+
+	held = atomic_long_read(&vb->held);
+	if (!rc && held)
+		rc = vb_deflate(vb, min_t(unsigned long, VB_STEP, held),
+				deadline);
+	else if (!rc)
+		rc = vb_drain(vb, &vb->deflateq, deadline);
+	if (rc == -ENODATA) {
+		msleep(VB_BACKOFF_MIN_MS);
+		rc = 0;
+	}
+	return rc;
+}
+
+static bool vb_has_all_back(struct vb *vb)
+{
+	return !atomic_long_read(&vb->held) &&
+	       !READ_ONCE(vb->inflateq.in_flight) &&
+	       !READ_ONCE(vb->deflateq.in_flight);
+}
+
+static unsigned long vb_answers(struct vb *vb)
+{
+	return READ_ONCE(vb->inflateq.nr_used) + READ_ONCE(vb->deflateq.nr_used);
+}
+
+/*
  * All pages back to the guest, announced (B12). Ends early if the host does not
- * answer; mm puts isolated pages back in its own time.
+ * answer, or is too slow for a minute in sum.
  */
 static void vb_give_back(struct vb *vb)
 {
-	int rc = vb_drain(vb, &vb->inflateq, jiffies + VB_LAST_PATIENCE);
+	unsigned int slow = 0;
+	unsigned long seen;
+	int rc = 0;
 
-	while (!rc && atomic_long_read(&vb->held)) {
-		rc = vb_deflate(vb, min_t(unsigned long, VB_STEP,
-					  atomic_long_read(&vb->held)),
-				jiffies + VB_LAST_PATIENCE);
-		if (rc == -ENODATA) {
-			msleep(VB_BACKOFF_MIN_MS);
+	while (!rc && !vb_has_all_back(vb)) {
+		seen = vb_answers(vb);
+		rc = vb_give_back_step(vb);
+		if (rc && vb_answers(vb) != seen && ++slow < VB_SLOW_STEPS)
 			rc = 0;
-		}
 	}
-	if (!rc)
-		rc = vb_drain(vb, &vb->deflateq, jiffies + VB_LAST_PATIENCE);
 	if (rc && !vb->was_reset)
 		dev_warn(&vb->vdev->dev,
 			 "the host does not answer: taking back %llu KiB by a reset\n",
@@ -3347,6 +3397,7 @@ static void vb_quit(struct vb *vb)
 {
 	vb_stop(vb);
 	if (vb->inflateq.vq) {
+		vb_check_status(vb);
 		vb_hint_stop(vb);
 		vb_give_back(vb);
 	}

@@ -549,6 +549,19 @@ static const struct odds {
 	{ 10, 10 }, { 30, 0 }, { 0, 30 }, { 30, 30 }, { 50, 50 },
 };
 
+/* fh_settles() that says what hinders it */
+static bool settles(struct kunit *test, struct fh *host, u32 pages)
+{
+	bool ok = fh_settles(host, pages);
+	struct inside now = inside(vdev_of(host));
+
+	if (!ok)
+		kunit_info(test, "not at %u: %ld held, %ld offered, %lu OOMs, hold-off %lu, %u retries\n",
+			   pages, now.held, now.offered, now.oom_count,
+			   now.hold_off, now.retries);
+	return ok;
+}
+
 static void sizes_on(struct kunit *test, struct fh *host,
 		     const struct odds *o)
 {
@@ -557,9 +570,9 @@ static void sizes_on(struct kunit *test, struct fh *host,
 	fail_some(o->pages, o->objects);
 	for (i = 0; i < rounds; i++) {
 		fh_target(host, GOAL + i);
-		settled += fh_settles(host, GOAL + i);
+		settled += settles(test, host, GOAL + i);
 		fh_target(host, i);
-		settled += fh_settles(host, i);
+		settled += settles(test, host, i);
 	}
 	fail_none();
 	KUNIT_EXPECT_EQ(test, settled, 2U * rounds);

@@ -1033,6 +1033,31 @@ static void hibernation_finds_the_balloon_empty(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, fh_settles(host, 2 * GOAL));
 }
 
+/* It is what the system waits for, so it is no reason to stay awake. */
+static void hibernation_is_not_kept_away_by_what_it_asks_for(struct kunit *test)
+{
+#ifdef CONFIG_PM_SLEEP
+	struct fh *host = test->priv;
+	struct device *dev;
+	unsigned long seen;
+
+	plug(test, host, 0);
+	dev = &vdev_of(host)->dev;
+	KUNIT_ASSERT_EQ(test, device_init_wakeup(dev, true), 0);
+	inflate(test, host, GOAL);
+	seen = dev->power.wakeup->event_count;
+	KUNIT_EXPECT_GT(test, seen, 0UL);
+	inside_pm(vdev_of(host), PM_HIBERNATION_PREPARE);
+	KUNIT_EXPECT_EQ(test, inside(vdev_of(host)).held, 0L);
+	KUNIT_EXPECT_EQ(test, dev->power.wakeup->event_count, seen);
+	inside_pm(vdev_of(host), PM_POST_HIBERNATION);
+	KUNIT_EXPECT_TRUE(test, fh_settles(host, GOAL));
+	device_init_wakeup(dev, false);
+#else
+	kunit_skip(test, "this kernel does not sleep");
+#endif
+}
+
 /* The device sleeps and wakes up between the two notifications. */
 static void restored_image_stays_empty_until_all_is_over(struct kunit *test)
 {
@@ -1216,6 +1241,9 @@ static void second_device_reports_when_asked_again(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, inside(vdev_of(one)).reporting);
 	KUNIT_EXPECT_FALSE(test, inside(vdev_of(two)).reporting);
 	KUNIT_EXPECT_EQ(test, inside(vdev_of(two)).report_error, -EBUSY);
+	if (!guest_set("report", "0"))
+		KUNIT_EXPECT_EQ(test, inside(vdev_of(two)).report_error, 0);
+	guest_set("report", "1");
 	inflate(test, two, FH_MIB);
 	fh_unplug(one);
 	KUNIT_EXPECT_FALSE(test, inside(vdev_of(two)).reporting);
@@ -1766,6 +1794,7 @@ static struct kunit_case cases[] = {
 	KUNIT_CASE(queue_missing_after_sleep_costs_its_feature),
 	KUNIT_CASE(slept_a_hundred_times),
 	KUNIT_CASE(hibernation_finds_the_balloon_empty),
+	KUNIT_CASE(hibernation_is_not_kept_away_by_what_it_asks_for),
 	KUNIT_CASE(restored_image_stays_empty_until_all_is_over),
 	KUNIT_CASE(hibernation_waits_until_pages_are_free),
 	KUNIT_CASE(hibernation_does_not_wait_for_ever),

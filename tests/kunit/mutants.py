@@ -101,8 +101,8 @@ MUTANTS = [
            '\t\t\t\tatomic_long_read(&vb->offered)) * VB_PPP);',
            'virtio_balloon_spec_queues', failed('b15_')),
     Mutant('removed_unannounced',    # B12
-           '\twhile (!rc && atomic_long_read(&vb->held)) {\n',
-           '\twhile (0) {\n',
+           '\twhile (!rc && !vb_has_all_back(vb)) {\n',
+           '\twhile (0 && !vb_has_all_back(vb)) {\n',
            'virtio_balloon_spec_queues', failed('b12_removal_announces_')),
     Mutant('stale_actual_believed',    # B17
            '\tif (actual == vb->published && !vb->unpublished)\n',
@@ -134,8 +134,10 @@ MUTANTS = [
            'virtio_balloon_spec_free_pages', failed('b35_')),
     # Life cycle
     Mutant('reclaimed_before_reset',    # G6
-           '\tvb_reset(vb);\n\tvb_report_stop(vb);\n\tvb_reclaim(vb);\n',
-           '\tvb_reclaim(vb);\n\tvb_reset(vb);\n\tvb_report_stop(vb);\n',
+           '\tvb_reset(vb);\n\tif (vb->inflateq.vq) {\n'
+           '\t\tvb_report_stop(vb);\n\t\tvb_reclaim(vb);\n',
+           '\tif (vb->inflateq.vq)\n\t\tvb_reclaim(vb);\n\tvb_reset(vb);\n'
+           '\tif (vb->inflateq.vq) {\n\t\tvb_report_stop(vb);\n',
            'virtio_balloon_spec_general', failed('g06_')),
     Mutant('notified_before_ready',    # G11
            '\tvirtio_device_ready(vb->vdev);\n\tif (vb->statsq)\n'

@@ -361,7 +361,7 @@ static void a_hold_off_lasts_until_its_end(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, vb_hold_off_ms(vb), 0U);
 }
 
-/* With MUST_TELL_HOST somebody has to take the host's answer. */
+/* Somebody has to take the host's answer: to a return with MUST_TELL_HOST. */
 static void a_hold_off_looks_for_answers(struct kunit *test)
 {
 	struct vb *vb = new_vb(test);
@@ -374,6 +374,8 @@ static void a_hold_off_looks_for_answers(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, vb_hold_off_delay(vb), (unsigned long)VB_SLICE);
 	vb->deflateq.in_flight = 0;
 	KUNIT_EXPECT_GT(test, vb_hold_off_delay(vb), 900UL * HZ);
+	vb->inflateq.in_flight = 1;
+	KUNIT_EXPECT_EQ(test, vb_hold_off_delay(vb), (unsigned long)VB_SLICE);
 }
 
 /*

@@ -225,18 +225,38 @@ static void an_oom_amid_a_notification_is_no_hindrance(struct kunit *test)
 /* What is on its way then still arrives, and no more is sent. */
 static void an_oom_stops_inflation(struct kunit *test)
 {
+	struct fh *host = test->priv;
+
+	host->sizes[FH_INFLATE] = 8;	/* amid a step, that is */
+	guest_plug(test, OOM);
+	fh_policy(host, FH_INFLATE, holding);
+	fh_target(host, 160 * FH_MIB);
+	KUNIT_ASSERT_TRUE(test, fh_until(fh_fetched(host, FH_INFLATE) == 8));
+	KUNIT_EXPECT_EQ(test, oom(host), 0UL);
+	fh_policy(host, FH_INFLATE, prompt);
+	KUNIT_EXPECT_TRUE(test, fh_until(in_state(host, "hold-off")));
+	KUNIT_EXPECT_TRUE(test, fh_settles(host, 8 * FH_MIB));
+	KUNIT_EXPECT_EQ(test, buffers(host, FH_INFLATE), 8);
+}
+
+/* What it had offered before is there for the next OOM, not five seconds on. */
+static void what_the_host_used_meanwhile_is_held(struct kunit *test)
+{
 	struct fh *host = guest_plug(test, OOM);
+	unsigned long start;
 
 	fh_policy(host, FH_INFLATE, holding);
 	fh_target(host, 160 * FH_MIB);
 	KUNIT_ASSERT_TRUE(test, fh_until(fh_fetched(host, FH_INFLATE) == 64));
 	KUNIT_EXPECT_EQ(test, oom(host), 0UL);
-	fh_policy(host, FH_INFLATE, prompt);
 	KUNIT_EXPECT_TRUE(test, fh_until(in_state(host, "hold-off")));
-	if (!time_travels())
-		return;		/* a slow host has them when that is over */
+	guest_sleep(HZ);
+	start = jiffies;
+	fh_policy(host, FH_INFLATE, (struct fh_policy){ .mute = true });
 	KUNIT_EXPECT_TRUE(test, fh_settles(host, 64 * FH_MIB));
-	KUNIT_EXPECT_EQ(test, buffers(host, FH_INFLATE), 64);
+	KUNIT_EXPECT_LE(test, jiffies - start, HZ * 2UL);
+	KUNIT_EXPECT_TRUE(test, in_state(host, "hold-off"));
+	KUNIT_EXPECT_GE(test, oom(host), MIB);
 }
 
 /* A host that keeps all buffers of the deflateq but those for the OOM path */
@@ -856,6 +876,15 @@ static void b13_reclaimed_pages_are_free_when_the_host_knows(struct kunit *test)
 	guest_sleep(HZ / 4);
 	KUNIT_EXPECT_TRUE(test, in_state(host, "hold-off"));
 	KUNIT_EXPECT_EQ(test, look(host).returned, 4L * (long)MIB);
+
+	/* And those of the next time, within the same hold-off */
+	fh_policy(host, FH_DEFLATE, holding);
+	KUNIT_EXPECT_EQ(test, shrink(host, 4 * MIB), 4 * MIB);
+	guest_sleep(HZ / 4);
+	fh_policy(host, FH_DEFLATE, (struct fh_policy){ .mute = true });
+	guest_sleep(HZ / 4);
+	KUNIT_EXPECT_TRUE(test, in_state(host, "hold-off"));
+	KUNIT_EXPECT_EQ(test, look(host).returned, 8L * (long)MIB);
 }
 
 static unsigned long count_as_kswapd(void *host)
@@ -880,16 +909,18 @@ static void count_when_inflate_is_kicked(struct fh *host,
 /* Nor by way of kswapd, while the balloon is what asks for memory */
 static void the_balloon_does_not_take_from_itself(struct kunit *test)
 {
-	struct fh *host = plug_shrinking(test, OOM);
+	struct fh *host = test->priv;
 	unsigned long nr = ULONG_MAX;
 	struct guest_call call;
 
+	host->sizes[FH_INFLATE] = 8;	/* a step waits for the host */
+	plug_shrinking(test, OOM);
 	resize(test, 32 * FH_MIB);
 	host->hook_data = &nr;
 	host->hook = count_when_inflate_is_kicked;
 	fh_policy(host, FH_INFLATE, holding);
 	fh_target(host, 160 * FH_MIB);
-	KUNIT_EXPECT_TRUE(test, fh_until(fh_fetched(host, FH_INFLATE) == 64));
+	KUNIT_EXPECT_TRUE(test, fh_until(fh_fetched(host, FH_INFLATE) == 8));
 	host->hook = NULL;
 	KUNIT_EXPECT_EQ(test, nr, 0UL);
 	KUNIT_EXPECT_EQ(test, shrinkable(host), 32 * MIB);
@@ -921,6 +952,7 @@ static struct kunit_case cases[] = {
 	KUNIT_CASE_PARAM(a_stuck_inflation_is_no_hindrance, telling_gen_params),
 	KUNIT_CASE(an_oom_amid_a_notification_is_no_hindrance),
 	KUNIT_CASE(an_oom_stops_inflation),
+	KUNIT_CASE(what_the_host_used_meanwhile_is_held),
 	KUNIT_CASE(the_reserve_is_for_the_oom),
 	KUNIT_CASE(something_at_once_is_better_than_all_later),
 	KUNIT_CASE(without_a_buffer_it_waits_for_one),

@@ -431,6 +431,49 @@ static void a_kept_buffer_is_not_waited_for(struct kunit *test)
  * A host that is slow, silent or forgetful
  */
 
+/* Uses @nr buffers, twenty or ten a second */
+static void trickle(struct fh *host, enum fh_queue_nr q, unsigned int nr,
+		    unsigned int each_second)
+{
+	while (nr--) {
+		guest_sleep(HZ / each_second);
+		fh_release(host, q, 1);
+	}
+}
+
+/* One that takes three seconds for a step has its pause, too. */
+static void a_slow_host_has_its_pause(struct kunit *test)
+{
+	struct fh *host = guest_plug(test, 0);
+
+	fh_policy(host, FH_INFLATE, holding);
+	fh_target(host, 160 * FH_MIB);
+	KUNIT_ASSERT_TRUE(test, fh_until(buffers(host, FH_INFLATE) == 64));
+	trickle(host, FH_INFLATE, 63, 20);
+	if (time_travels())
+		KUNIT_EXPECT_EQ(test, buffers(host, FH_INFLATE), 64);
+	fh_policy(host, FH_INFLATE, prompt);
+	KUNIT_EXPECT_TRUE(test, fh_settles(host, 160 * FH_MIB));
+}
+
+/* A step that takes longer than two seconds ends: there may be another target. */
+static void a_slow_host_is_asked_what_it_wants(struct kunit *test)
+{
+	struct fh *host = test->priv;
+
+	host->sizes[FH_INFLATE] = 8;
+	guest_plug(test, 0);
+	fh_policy(host, FH_INFLATE, holding);
+	fh_target(host, 64 * FH_MIB);
+	KUNIT_ASSERT_TRUE(test, fh_until(fh_fetched(host, FH_INFLATE) == 8));
+	fh_target(host, 0);
+	trickle(host, FH_INFLATE, 60, 20);
+	KUNIT_EXPECT_GE(test, buffers(host, FH_INFLATE), 16);
+	KUNIT_EXPECT_LE(test, buffers(host, FH_INFLATE), 56);
+	fh_policy(host, FH_INFLATE, prompt);
+	KUNIT_EXPECT_TRUE(test, fh_settles(host, 0));
+}
+
 /* Two seconds, after the pause of a full step; then once more every second */
 static void a_silent_host_stalls_it(struct kunit *test)
 {
@@ -1182,6 +1225,8 @@ static struct kunit_case cases[] = {
 	KUNIT_CASE(few_interrupts_are_asked_for),
 	KUNIT_CASE(each_step_begins_with_an_empty_queue),
 	KUNIT_CASE(a_kept_buffer_is_not_waited_for),
+	KUNIT_CASE(a_slow_host_has_its_pause),
+	KUNIT_CASE(a_slow_host_is_asked_what_it_wants),
 	KUNIT_CASE(a_silent_host_stalls_it),
 	KUNIT_CASE(a_silent_host_is_told_again),
 	KUNIT_CASE(a_lost_notification_costs_a_moment),

@@ -139,6 +139,21 @@ static void g02_no_answer_is_expected_after_needs_reset(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, inside(vdev_of(host)).offered, 0L);
 }
 
+/* Nor by a removal that comes before any work has seen it */
+static void g02_no_answer_is_expected_by_a_removal(struct kunit *test)
+{
+	struct fh *host = guest_plug(test, 0);
+	unsigned long start;
+
+	fh_policy(host, FH_INFLATE, (struct fh_policy){ .hold = true });
+	fh_target(host, 16 * FH_MIB);
+	KUNIT_ASSERT_TRUE(test, fh_until(inside_is(vdev_of(host), "stalled")));
+	start = jiffies;
+	fh_fail(host);
+	fh_unplug(host);
+	KUNIT_EXPECT_LE(test, jiffies - start, HZ + HZ / 2UL);
+}
+
 static void g03_known_features_are_accepted_and_no_others(struct kunit *test)
 {
 	const u64 core = BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC) |
@@ -542,6 +557,7 @@ static struct kunit_case cases[] = {
 	KUNIT_CASE(g01_status_bits_are_set_in_order),
 	KUNIT_CASE(g01_a_probe_that_fails_says_failed),
 	KUNIT_CASE(g02_no_answer_is_expected_after_needs_reset),
+	KUNIT_CASE(g02_no_answer_is_expected_by_a_removal),
 	KUNIT_CASE(g03_known_features_are_accepted_and_no_others),
 	KUNIT_CASE(g03_nothing_is_accepted_that_is_not_offered),
 	KUNIT_CASE(g04_the_balloon_needs_no_feature),

@@ -518,6 +518,33 @@ static void b12_removal_announces_isolated_pages(struct kunit *test)
 	expect_all_announced(test, host);
 }
 
+static unsigned long unplug_call(void *host)
+{
+	fh_unplug(host);
+	return 0;
+}
+
+/* A host that takes six seconds, but answers: it hears of every page. */
+static void b12_removal_waits_for_a_slow_host(struct kunit *test)
+{
+	struct fh *host = plug_inflated(test, 0, LITTLE);
+	struct guest_call call;
+	unsigned int i;
+
+	fh_policy(host, FH_INFLATE, HOLD);
+	fh_target(host, LITTLE + 64 * FH_MIB);
+	KUNIT_ASSERT_TRUE(test, fh_until(fh_fetched(host, FH_INFLATE) == 64));
+	KUNIT_ASSERT_EQ(test, guest_call(&call, unplug_call, host), 0);
+	for (i = 0; i < 63; i++) {
+		msleep(95);
+		KUNIT_EXPECT_EQ(test, fh_release(host, FH_INFLATE, 1), 1U);
+	}
+	fh_policy(host, FH_INFLATE, USE);
+	guest_return(&call);
+	KUNIT_EXPECT_EQ(test, pages_seen(host, FH_DEFLATE),
+			LITTLE + 64ULL * FH_MIB);
+}
+
 static void b12_freeze_announces_every_page(struct kunit *test)
 {
 	struct fh *host = plug_inflated(test, 0, LITTLE);
@@ -1329,6 +1356,7 @@ static struct kunit_case cases[] = {
 	KUNIT_CASE(b12_removal_announces_all_with_must_tell_host),
 	KUNIT_CASE(b12_removal_announces_pages_on_the_lists_of_mm),
 	KUNIT_CASE(b12_removal_announces_isolated_pages),
+	KUNIT_CASE(b12_removal_waits_for_a_slow_host),
 	KUNIT_CASE(b12_freeze_announces_every_page),
 	KUNIT_CASE(b12_hibernation_announces_every_page),
 	KUNIT_CASE(b12_nothing_is_offered_before_returns_were_used),
