@@ -1,15 +1,55 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What a program in the guest loses while the balloon moves."""
 
-import statistics
+import dataclasses
 import time
 
 import experiment
-from experiment import (MORE, NONE, OURS, STOCK, Case, Experiment, Metric)
+from experiment import (MORE, NEITHER, NONE, OURS, STOCK, Case, Experiment,
+                        Metric)
+from guest import GIB, GuestTimeout
+from moves import follow
 from sizing import touch
 
 # Of the program: 48 MiB are no cache's
 STREAM_MIB = 48
+# What each of its figures is of
+BLOCK_MB = 3.145728
+# Seconds before the balloon moves, and after each time it did
+PEACE = 3
+# How long a move may take
+LIMIT = 120
+
+
+@dataclasses.dataclass
+class Watched:
+    """What a program in the guest saw of moves of the balloon.
+
+    .samples  (when it ended, value)
+    .points   (when, bytes held), whenever that was seen to change
+    .spans    of each move: (begin, end)
+    .gib      that were moved in all spans together
+
+    All times are seconds from the begin of the first move.
+    """
+
+    samples: list
+    points: list
+    spans: list
+    gib: float
+
+    def moving(self, when):
+        """Whether the balloon moved then."""
+        return any(begin < when <= end for begin, end in self.spans)
+
+    def seconds(self):
+        """How long it moved."""
+        return sum(end - begin for begin, end in self.spans)
+
+    def values(self, moving):
+        """What was seen while it moved, or while it did not."""
+        return [value for when, value in self.samples
+                if self.moving(when) == moving]
 
 
 def samples(output):
@@ -18,55 +58,111 @@ def samples(output):
             for line in output.splitlines() if line[:1].isdigit()]
 
 
-def percentile(values, percent):
-    """The value that PERCENT of VALUES are below."""
-    ordered = sorted(values)
-    return ordered[min(int(len(ordered) * percent / 100), len(ordered) - 1)]
+def percentile(values, percent, weights=None):
+    """The value that PERCENT of VALUES are below, by their weights."""
+    weights = weights or [1] * len(values)
+    left = sum(weights) * percent / 100
+    for value, weight in sorted(zip(values, weights)):
+        left -= weight
+        if left < 0:
+            break
+    return value
 
 
-def shuttle(running, small, period, moves):
-    """Move the balloon every PERIOD seconds, whoever is how fast."""
-    start = time.monotonic()
-    for number in range(moves):
-        running.balloon(running.size if number % 2 else small)
-        time.sleep(max(start + (number + 1) * period - time.monotonic(), 0))
+def clock(running):
+    """What to add to the guest's seconds for our own."""
+    before = time.monotonic()
+    uptime = float(running.sh('cat /proc/uptime').split()[0])
+    return (before + time.monotonic()) / 2 - uptime
 
 
-def watched(running, command, schedule):
-    """What the probe saw of a schedule: (small, period, moves)."""
-    _, period, moves = schedule
-    job = running.spawn(f'probe {command} {period * moves + 0.5}')
+def go(running, size, watched, origin):
+    """Move the balloon; nothing moves if there is none."""
+    begin = time.monotonic()
+    old = running.actual()
+    running.balloon(size)
+    points, _ = follow(running, size, begin, LIMIT)
+    if points[-1][1] != size:
+        raise GuestTimeout(f'{points[-1][1]} bytes after {LIMIT} s, not '
+                           f'{size}')
+    watched.points += [(begin - origin + when, running.size - actual)
+                       for when, actual in points]
+    watched.spans.append((begin - origin, begin - origin + points[-1][0]))
+    watched.gib += abs(size - old) / GIB
+
+
+def watch(running, command, sizes):
+    """Have the probe run while the balloon goes to SIZES.
+
+    Without a balloon it is watched as long as without a move.
+    """
+    touch(running)
+    watched, offset = Watched([], [], [], 0), clock(running)
+    job = running.spawn(f'probe {command}')
     job.wait_output('start')
-    shuttle(running, *schedule)
-    job.wait(period * moves + 60)
-    return samples(job.output())
+    time.sleep(PEACE)
+    origin = time.monotonic()
+    for size in sizes:
+        go(running, size, watched, origin)
+        time.sleep(PEACE)
+    if not sizes:
+        watched.spans.append((0, PEACE))
+        time.sleep(2 * PEACE)
+    job.kill()
+    job.wait()
+    watched.samples = [(ms / 1e3 + offset - origin, value)
+                       for ms, value in samples(job.output())]
+    return watched
 
 
-def measure(arm, mem, period, moves, smp=1, qemu=None):
+def stream_figures(watched):
+    """Of a program that adds arrays; speeds by the time that they lasted."""
+    calm, moving = watched.values(False), watched.values(True)
+    usual = percentile(calm, 50, [1 / speed for speed in calm])
+    lasted = [1 / speed for speed in moving]
+    figures = {f'speed, {name}':
+               percentile(moving, percent, lasted) / usual * 100
+               for name, percent in (('median', 50), ('1st percentile', 1))}
+    if watched.gib:
+        lost = watched.seconds() - len(moving) * BLOCK_MB / usual
+        figures |= {'work lost': lost / watched.gib,
+                    'moving': watched.seconds() / watched.gib}
+    return figures
+
+
+def every_turn(late):
+    """Microseconds of each millisecond that was waited for.
+
+    A sleeper that wakes up three milliseconds late has missed three turns.
+    """
+    return [one - missed for one in late
+            for missed in range(0, int(one) + 1, 1000)]
+
+
+def timer_figures(watched):
+    """Of a program that sleeps."""
+    late = every_turn(watched.values(True))
+    return {'timer late, median': percentile(late, 50),
+            'timer late, 99th percentile': percentile(late, 99),
+            'timer late, 99.9th percentile': percentile(late, 99.9),
+            'timer late, most': max(late)}
+
+
+def measure(arm, mem, smp=1, qemu=None):
     """A loop over memory, then a timer, each while the balloon moves."""
     with experiment.boot(arm, mem, smp=smp, qemu=qemu,
                          append=experiment.plain()) as running:
-        touch(running)
-        schedule = running.size // 4, period, moves
-        stream = watched(running, f'stream {STREAM_MIB}', schedule)
-        timer = [late for _, late in watched(running, 'timer', schedule)]
-        if arm.driver:
-            running.wait_actual(running.size)
-    speeds = [speed for _, speed in stream]
-    seconds = (stream[-1][0] - stream[0][0]) / 1e3
-    return {'speed, whole': len(stream) * 3.145728 / seconds,
-            'speed, median': statistics.median(speeds),
-            'speed, 1st percentile': percentile(speeds, 1),
-            'timer late, median': statistics.median(timer),
-            'timer late, 99th percentile': percentile(timer, 99),
-            'timer late, 99.9th percentile': percentile(timer, 99.9),
-            'timer late, most': max(timer)}
+        sizes = (running.size // 4, running.size) if arm.driver else ()
+        stream = watch(running, f'stream {STREAM_MIB}', sizes)
+        timer = watch(running, 'timer', sizes)
+    return stream_figures(stream) | timer_figures(timer)
 
 
-METRICS = (Metric('speed, whole', 'MB/s', MORE),
-           Metric('speed, median', 'MB/s', MORE),
-           Metric('speed, 1st percentile', 'MB/s', MORE),
-           Metric('timer late, median', 'us'),
+METRICS = (Metric('moving', 's/GiB'),
+           Metric('work lost', 's/GiB'),
+           Metric('speed, median', '% of undisturbed', MORE),
+           Metric('speed, 1st percentile', '% of undisturbed', MORE),
+           Metric('timer late, median', 'us', NEITHER),
            Metric('timer late, 99th percentile', 'us'),
            Metric('timer late, 99.9th percentile', 'us'),
            Metric('timer late, most', 'us'))
@@ -74,18 +170,22 @@ METRICS = (Metric('speed, whole', 'MB/s', MORE),
 CASES = tuple(
     Case(f'{smp} CPU{"s" * (smp > 1)}, '
          + ('newer QEMU' if qemu else "Debian's QEMU"),
-         {'mem': '4G', 'period': 4, 'moves': 6, 'smp': smp, 'qemu': qemu})
+         {'mem': '2G', 'smp': smp, 'qemu': qemu})
     for qemu in (None, 'new') for smp in (1, 2))
-QUICK = (Case("1 CPU, Debian's QEMU", {'mem': '1G', 'period': 2, 'moves': 2}),)
+QUICK = (Case("1 CPU, Debian's QEMU", {'mem': '2G'}),)
 
 EXPERIMENTS = (
     Experiment(
         'disturb', 'a program that streams through memory, and one that '
         'sleeps a millisecond at a time, while the balloon moves',
         measure, METRICS, CASES, QUICK, arms=(NONE, STOCK, OURS),
-        shown=('speed, whole', 'speed, 1st percentile',
-               'timer late, 99th percentile', 'timer late, most'),
-        notes='The host asks for three quarters of 4 GiB, or gives them '
-        'back, every four seconds, whichever driver is how fast. Without a '
-        'balloon nothing moves.'),
+        shown=('moving', 'work lost', 'speed, 1st percentile',
+               'timer late, 99th percentile'),
+        notes='The host asks for three quarters of 2 GiB, and gives them '
+        'back; what is told is of that time only. Work lost is what the '
+        'program did not do of what it could have done undisturbed, for each '
+        'GiB that was moved. Percentiles are of the time, so they say how '
+        'bad the worst moments are, not how many: a device that always has '
+        'work leaves a program less of each second than one that waits for '
+        'its driver most of the time, for fewer seconds.'),
 )

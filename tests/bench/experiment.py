@@ -31,7 +31,8 @@ class Metric:
     """One figure: its name in what measure() returns, and what is better.
 
     GOALS: 'ours' has to be so many times better than the arm of that name.
-    MOST: more than that is too much.
+    MOST: more than that is too much. WORST: the worst round counts, not the
+    median; of what should never happen.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Metric:
     better: str = LESS
     goals: tuple = (('stock', 1.0),)
     most: float = None
+    worst: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,14 +4,13 @@
 import contextlib
 import os
 import pathlib
-import time
 
 import experiment
 import plots
 from experiment import (MORE, NEITHER, OURS, STOCK, Arm, Case, Experiment,
                         Metric)
 from guest import KIB, MIB, PAGE, GuestError, parse_size
-from moves import REST
+from moves import rest
 from sizing import touch
 from test_sizing import free_blocks
 
@@ -52,13 +51,13 @@ def measure(arm, mem, holes, target, use):
         job = make_holes(running, holes, PAGE // KIB) if holes else None
         figures = state(running, 'before')
         running.balloon_to(target * MIB)
-        time.sleep(REST)
+        rest(running.size - target * MIB)
         figures |= state(running, 'inflated')
         if job:
             job.kill()
             job.wait()
         running.balloon_to(running.size)
-        time.sleep(REST)
+        rest(running.size - target * MIB)
         figures |= state(running, 'deflated')
         running.touch(use * MIB)
         return figures | state(running, 'used again')
@@ -93,8 +92,8 @@ def groups(axes, arms, names, values):
 
 
 def by_order(case, arm, when):
-    """Free MiB of each order; of the first round."""
-    counts = case['figures'][arm.name][f'orders, {when}'][0]
+    """Free MiB of each order; of the first round that came so far."""
+    counts = case['figures'][arm.name].get(f'orders, {when}', [[0] * 11])[0]
     return [(count << order) * PAGE / MIB
             for order, count in enumerate(counts)]
 
@@ -106,7 +105,7 @@ def plot(result):
         len(cases), 2, figsize=(9, 2.8 * len(cases) + 0.4), squeeze=False)
     for (host, free), case in zip(grid, cases):
         groups(host, arms, WHENS, lambda arm, case=case: [
-            result.median(case, arm.name, f'host huge pages, {when}')
+            result.median(case, arm.name, f'host huge pages, {when}') or 0
             for when in WHENS])
         host.set_title(f"{case['label']}:\nthe host's huge pages",
                        fontsize=9)
@@ -186,7 +185,9 @@ EXPERIMENTS = (
         'others until the balloon is inflated. Published of another driver, '
         '1 GiB: 911360 kB before, 88064 kB after, and 616448 kB with pages '
         'taken in blocks. With 350 MiB in holes there are not enough blocks '
-        'for what the host wants, 424 MiB.'),
+        'for what the host wants, 424 MiB. Blocks that the guest has left '
+        'while the balloon is inflated are no merit: each of them is a huge '
+        'page that the host did not get.'),
     Experiment(
         'hugetlb', 'a guest in hugetlb memory: what the host gets back of it',
         measure_hugetlb,

@@ -8,8 +8,6 @@ import time
 from guest import GIB, GuestTimeout
 
 POLL = 0.004
-# What a driver puts off until it rests (ours: handing pages to mm, after 1 s)
-REST = 1.5
 LIMIT = 240
 
 
@@ -20,7 +18,8 @@ class Move:
     .size     bytes that were moved
     .seconds  until `actual` was there
     .first    seconds until the first GiB was, None if there was none
-    .guest    CPU seconds of the guest, with what was put off until REST
+    .guest    CPU seconds of the guest, with what was put off until a rest()
+    .vcpus    the same, with all that the host does in the guest's threads
     .host     CPU seconds of QEMU and its kernel for it
     .device   CPU seconds of QEMU's main thread, until `actual` was there
     .answer   seconds that QEMU took to answer meanwhile, at most
@@ -31,21 +30,37 @@ class Move:
     seconds: float
     first: float
     guest: float
+    vcpus: float
     host: float
     device: float
     answer: float
     points: list
 
-    def per_gib(self, value):
-        """VALUE for each GiB that was moved."""
-        return value / (self.size / GIB)
+
+def thread(running, number):
+    """CPU seconds of a thread of QEMU so far."""
+    text = pathlib.Path(
+        f'/proc/{running.pid}/task/{number}/schedstat').read_text()
+    return int(text.split()[0]) / 1e9
 
 
 def main_thread(running):
     """CPU seconds of QEMU's main thread so far."""
-    text = pathlib.Path(
-        f'/proc/{running.pid}/task/{running.pid}/schedstat').read_text()
-    return int(text.split()[0]) / 1e9
+    return thread(running, running.pid)
+
+
+def vcpu_threads(running):
+    """CPU seconds of those that are the guest's CPUs."""
+    return sum(thread(running, cpu['thread-id'])
+               for cpu in running.qmp('query-cpus-fast'))
+
+
+def rest(size):
+    """Wait for what a driver puts off after SIZE bytes were moved.
+
+    Ours hands pages to mm: after a second, and then 64 MiB at a time.
+    """
+    time.sleep(1.5 + 0.4 * size / GIB)
 
 
 def follow(running, size, start, limit=LIMIT):
@@ -69,17 +84,18 @@ def follow(running, size, start, limit=LIMIT):
 def move(running, size):
     """Move the balloon, so that the guest has SIZE; a Move."""
     old = running.actual()
-    cpu, device = running.cpu(), main_thread(running)
-    start = time.monotonic()
+    cpu, vcpus = running.cpu(), vcpu_threads(running)
+    device, start = main_thread(running), time.monotonic()
     running.balloon(size)
     points, answer = follow(running, size, start)
     device = main_thread(running) - device
     if points[-1][1] != size:
         raise GuestTimeout(f'actual is {points[-1][1]}, not {size}, after '
                            f'{LIMIT} s\n{running.last_status()}')
-    time.sleep(REST)
+    rest(abs(size - old))
     used = [new - old for new, old in zip(running.cpu(), cpu)]
     first = next((seconds for seconds, actual in points
                   if abs(actual - old) >= GIB), None)
     return Move(abs(size - old), points[-1][0], first, used[0],
-                sum(used[1:]), device, answer, points)
+                vcpu_threads(running) - vcpus, sum(used[1:]), device, answer,
+                points)

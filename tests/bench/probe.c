@@ -2,15 +2,16 @@
 /*
  * What a program in the guest notices.
  *
- * usage: probe stream MIB SECONDS   add two arrays into a third one, over and
+ * usage: probe stream MIB           add two arrays into a third one, over and
  *                                   over; MIB is the sum of the three
- *        probe timer SECONDS        sleep a millisecond, over and over
+ *        probe timer                sleep a millisecond, over and over
  *        probe loop MIB SECONDS     map, write and unmap memory, over and over
  *        probe holes MIB KIB        write twice as much, free holes of KIB in it,
  *                                   MIB in sum, and keep the rest until SIGTERM
  *        probe low                  watch MemAvailable until SIGTERM
  *
- * Prints "start MS" when it begins, and at the end a line for each sample:
+ * Without SECONDS: until SIGTERM. Prints "start MS" when it begins, and at the
+ * end a line for each sample:
  * "MS VALUE". MS is on the guest's monotonic clock; VALUE is MB/s, microseconds
  * late, or milliseconds a turn. "low" prints one line, "low KIB".
  */
@@ -86,16 +87,15 @@ static void triad(uint64_t *a, const uint64_t *b, const uint64_t *c)
 		a[i] = b[i] + 3 * c[i];
 }
 
-static void stream(size_t mib, double seconds)
+static void stream(size_t mib)
 {
 	size_t chunks = mib / 3, i = 0;
 	uint64_t *mem = get_memory(3 * chunks * MIB);
-	double end, last;
+	double last;
 
 	memset(mem, 1, 3 * chunks * MIB);
 	last = begin();
-	end = last + seconds * 1e3;
-	while (last < end) {
+	while (!stopped) {
 		uint64_t *a = mem + i * CHUNK, *b = a + chunks * CHUNK;
 		double now;
 
@@ -107,13 +107,13 @@ static void stream(size_t mib, double seconds)
 	}
 }
 
-static void timer(double seconds)
+static void timer(void)
 {
-	double end = begin() + seconds * 1e3;
 	struct timespec next;
 
+	begin();
 	clock_gettime(CLOCK_MONOTONIC, &next);
-	for (;;) {
+	while (!stopped) {
 		double now, due;
 
 		next.tv_nsec += 1000000;
@@ -125,8 +125,6 @@ static void timer(double seconds)
 		now = now_ms();
 		due = next.tv_sec * 1e3 + next.tv_nsec / 1e6;
 		add(now, (now - due) * 1e3);
-		if (now > end)
-			return;
 		/* What it has missed it leaves out. */
 		if (now > due + 1)
 			clock_gettime(CLOCK_MONOTONIC, &next);
@@ -160,7 +158,6 @@ static void holes(size_t mib, size_t hole)
 		mem[i] = 1;
 	for (size_t i = 0; i < 2 * mib * MIB; i += 2 * hole)
 		madvise(mem + i, hole, MADV_DONTNEED);
-	signal(SIGTERM, stop);
 	begin();
 	while (!stopped)
 		pause();
@@ -196,7 +193,6 @@ static void watch_available(void)
 	long least, now;
 
 	protect();
-	signal(SIGTERM, stop);
 	least = available();
 	begin();
 	while (!stopped) {
@@ -212,10 +208,11 @@ int main(int argc, char **argv)
 {
 	const char *mode = argc > 1 ? argv[1] : "";
 
-	if (!strcmp(mode, "stream") && argc == 4)
-		stream(atol(argv[2]), atof(argv[3]));
-	else if (!strcmp(mode, "timer") && argc == 3)
-		timer(atof(argv[2]));
+	signal(SIGTERM, stop);
+	if (!strcmp(mode, "stream") && argc == 3)
+		stream(atol(argv[2]));
+	else if (!strcmp(mode, "timer") && argc == 2)
+		timer();
 	else if (!strcmp(mode, "loop") && argc == 4)
 		loop(atol(argv[2]), atof(argv[3]));
 	else if (!strcmp(mode, "holes") && argc == 4)

@@ -43,7 +43,8 @@ def measure_loop(arm, mem, mib, seconds):
         running.touch(mib * MIB)
         cpu = running.cpu()
         job = running.spawn(f'probe loop {mib} {seconds}')
-        job.wait(seconds + 60)
+        time.sleep(seconds)
+        job.wait(60)
         used = [new - old for new, old in zip(running.cpu(), cpu)]
         turns = [value for _, value in samples(job.output())]
         rss = running.rss()

@@ -63,8 +63,8 @@ def arguments():
         epilog='What is measured is this tree\'s driver, built for the '
         'newest kernel of this Debian\n(scripts/prepare). Nothing else '
         'should run on the machine: as root, guests go before\nothers; under '
-        'nice they do not.\nExit status 0: everything was measured, and no '
-        'goal was missed; 3: some goal was.')
+        'nice they do not.\nExit status 0: all that this machine can '
+        'measure was, and no goal was missed;\n3: some goal was.')
     add = parser.add_argument
     add('names', nargs='*', metavar='NAME', help='experiments, see --list')
     add('--list', action='store_true', help='list the experiments')

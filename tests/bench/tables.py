@@ -40,13 +40,28 @@ def times(value):
 
 def cell(result, case, metric):
     """The medians of all arms, and how many times better ours is."""
-    medians = [result.median(case, arm.name, metric.name)
-               for arm in result.arms()]
-    if not any(value is not None for value in medians):
+    figures = [result.figure(case, arm.name, metric) for arm in result.arms()]
+    if not any(value is not None for value in figures):
         return ''
-    text = ' / '.join(map(number, medians))
+    text = ' / '.join(number(value) + of_fewer(result, case, arm, metric)
+                      for value, arm in zip(figures, result.arms()))
     better = result.times_better(case, metric)
     return text if better is None else f'{text} ({times(better)}x)'
+
+
+def of_fewer(result, case, arm, metric):
+    """How many rounds gave this figure, if not all did."""
+    count = len(result.values(case, arm.name, metric.name))
+    return f' (of {count})' if 0 < count < result.data['rounds'] else ''
+
+
+def growth(result, metric):
+    """What the largest case costs for each that the smallest does."""
+    ends = result.cases[-1], result.cases[0]
+    values = [[result.figure(case, arm.name, metric) for case in ends]
+              for arm in result.arms()]
+    return ' / '.join('-' if None in pair or not pair[1]
+                      else times(pair[0] / pair[1]) for pair in values)
 
 
 def table(result):
@@ -54,8 +69,14 @@ def table(result):
     rows = [['', *(case['label'] for case in result.cases)]]
     for metric in result.metrics():
         unit = f', {metric.unit}' if metric.unit else ''
-        rows.append([metric.name + unit, *(cell(result, case, metric)
-                                           for case in result.cases)])
+        rows.append([metric.name + unit + ', worst' * metric.worst,
+                     *(cell(result, case, metric)
+                       for case in result.cases)])
+    if result.what.plot == 'lines' and len(result.cases) > 1:
+        rows[0].append(f'{result.cases[-1]["label"]} to '
+                       f'{result.cases[0]["label"]}')
+        for row, metric in zip(rows[1:], result.metrics()):
+            row.append(growth(result, metric))
     lines = ['| ' + ' | '.join(row) + ' |' for row in rows]
     lines.insert(1, '| --- ' * len(rows[0]) + '|')
     return '\n'.join(lines)

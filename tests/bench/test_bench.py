@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What scripts/bench makes of figures; nothing is booted."""
 
+import dataclasses
 import json
 import math
 
@@ -17,6 +18,7 @@ from guest import GuestError
 
 TIME, SPEED = Metric('time', 's'), Metric('speed', 'MB/s', MORE)
 SIZE = Metric('size', 'MiB', NEITHER)
+KILLS = Metric('kills', '', worst=True)
 
 
 def made(stock, ours, metric=TIME):
@@ -32,14 +34,18 @@ def made(stock, ours, metric=TIME):
 @pytest.mark.parametrize('metric, stock, ours, better', [
     (TIME, [4, 3, 9], [2, 1, 7], 2), (SPEED, [4], [2], 0.5),
     (TIME, [0], [0], 1), (TIME, [1], [0], math.inf), (SIZE, [1], [2], None),
-    (TIME, [], [1], None)])
+    (TIME, [], [1], None),
+    (KILLS, [1, 1, 2], [0, 0, 4], 0.5),
+    (KILLS, [0, 0, 1], [0, 0, 0], math.inf),
+    (Metric('lives', '', MORE, worst=True), [1, 1, 1], [1, 1, 0], 0)])
 def test_medians_are_compared(metric, stock, ours, better):
     result = made(stock, ours, metric)
     assert result.times_better(result.cases[0], metric) == better
 
 
 @pytest.mark.parametrize('metric, stock, ours, missed', [
-    (TIME, [1, 2, 3], [2, 3, 4], 0),     # not to be told apart
+    (TIME, [10, 11, 12], [11, 12, 13], 0),      # not to be told apart
+    (TIME, [1, 2, 3], [2, 3, 4], 1),
     (TIME, [100], [101], 0),
     (TIME, [1, 2, 3], [4, 5, 6], 1),
     (SPEED, [1], [2], 0),
@@ -64,6 +70,21 @@ def test_a_table_has_all_arms_and_the_ratio():
     text = tables.document({'test': made([4.0], [2.0])})
     assert '| time, s | 4.00 / 2.00 (2.0x) |' in text
     assert 'scripts/bench test --rounds 0 --arms' in text
+
+
+def test_a_table_says_which_rounds_count():
+    result = made([1, 3, 1], [2], KILLS)
+    result.data['rounds'] = 3
+    assert '| kills, worst | 3.00 / 2.00 (of 1) (1.5x) |' in \
+        tables.table(result)
+
+
+def test_a_table_of_sizes_says_what_size_costs():
+    result = made([2.0], [1.0])
+    larger = made([3.0], [1.1]).cases[0]
+    result.cases.append({**larger, 'label': 'large'})
+    result.what = dataclasses.replace(result.what, plot='lines')
+    assert tables.table(result).splitlines()[-1].endswith('| 1.5 / 1.1 |')
 
 
 def test_arms_take_turns_and_one_may_fail(tmp_path):
@@ -99,7 +120,20 @@ def test_samples_and_what_is_made_of_them():
         (1.5, 20), (2, 30.5)]
     assert disturb.percentile(range(100), 1) == 1
     assert disturb.percentile([5], 99) == 5
+    assert disturb.percentile([1, 2, 3], 50, [10, 1, 1]) == 1
+    assert disturb.every_turn([2500.0, 10.0]) == [2500, 1500, 500, 10]
     assert pressure.standstill([(0, 9), (1, 8), (5, 7)], 7) == 4
+
+
+def test_what_is_seen_while_nothing_moves_does_not_count():
+    """Half of the speed for half a second, for a quarter of a GiB."""
+    block = disturb.BLOCK_MB
+    calm = [(when / 4, 4 * block) for when in (*range(-8, 1), *range(4, 9))]
+    slow = [(0.5, 2 * block)]
+    seen = disturb.Watched(calm + slow, [], [(0, 0.5)], 0.25)
+    assert disturb.stream_figures(seen) == {
+        'speed, median': 50, 'speed, 1st percentile': 50, 'work lost': 1,
+        'moving': 2}
 
 
 @pytest.mark.parametrize('words', [
