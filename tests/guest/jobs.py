@@ -34,10 +34,13 @@ class Job:
         text = self.guest.sh(f'cat {self.path}.status 2>/dev/null || true')
         return int(text) if text.strip() else None
 
-    def wait(self, timeout=60):
-        """The exit status, once there is one."""
+    def wait(self, timeout=60, interval=0.1):
+        """The exit status, once there is one.
+
+        Each look runs a shell in the guest, every INTERVAL seconds.
+        """
         return wait_for(self.poll, lambda status: status is not None, timeout,
-                        f'{self.command!r} to end')
+                        f'{self.command!r} to end', interval)
 
     def output(self, start=0):
         """What it has written so far, both streams, from byte START on."""

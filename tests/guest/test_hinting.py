@@ -205,7 +205,7 @@ def test_what_is_free_is_hardly_sent(figures):
 
 
 def test_a_migration_costs_no_memory(figures):
-    """B39: what was hinted is free again."""
+    """B39, N24: what was hinted is free again."""
     assert figures['free after'] >= figures['free before'] - NOISE
 
 
@@ -425,7 +425,7 @@ def test_a_program_gets_the_memory_that_was_hinted(driver, oom):
     'init_on_alloc=0', 'page_poison=1',
     pytest.param('init_on_free=1', marks=pytest.mark.thorough)])
 def test_what_is_used_again_is_migrated(driver, append):
-    """B37, B38: memory that is hinted, given back and written to amid a
+    """B37, B38, N24: memory that is hinted, given back and written to amid a
     migration arrives; so does what was never hinted, and the rest is good
     for use.
     """

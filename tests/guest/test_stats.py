@@ -206,7 +206,7 @@ def check_truth(running):
 @pytest.mark.core
 @pytest.mark.pages
 def test_they_are_true(running):
-    """At rest; with and after hugetlb allocations, of which 5 succeed."""
+    """N19: at rest; with and after hugetlb allocations, of which 5 succeed."""
     idle = check_truth(running)
     if 'HugePages_Total' not in running.meminfo():
         return    # an emulated s390x has none

@@ -5,19 +5,24 @@ import collections
 import contextlib
 import time
 
-from guest import MIB, GuestError, boot, wait_for
+from guest import MIB, GuestError, boot, fits, wait_for
 from test_hinting import NOWHERE, finish, migration
 from test_lifecycle import SPARE
-from test_sizing import free
+from test_sizing import free, wait_counted
 
 __all__ = ['GuestError', 'Life']
 
 MEM = '1G'
 # All programs together, in MiB: so much they always get. At most so many.
 NEED, MANY = 240, 3
-LEAST = 64 * MIB    # of what the host asks for
+# What the host asks for at least, with deflate-on-oom and without
+LEAST = {True: 64 * MIB, False: 768 * MIB}
 # A kernel with all checks on has ever more to remember.
-LOST = 24 * SPARE
+LOST = 2 * SPARE if fits(4) == 4 else 6 * SPARE
+# What the status file counts since the driver got its device: all of it has
+# to happen in LONG_LIFE actions.
+SEEN = ('returned', 'migrated', 'oom', 'shrunk', 'hinted_total', 'reported')
+LONG_LIFE = 1000
 PARAMS = ('', '', 'deflate_mode=shrinker', 'pfns_per_buffer=256',
           'hint_order=4', 'report=0', 'oom_pages=4096', 'stats=spec')
 PARAMETERS = '/sys/module/virtio_balloon/parameters'
@@ -29,11 +34,14 @@ class Life:
 
     def __init__(self, rng):
         self.rng, self.running = rng, None
-        self.programs = []
+        self.programs, self.checksum = [], ''
         self.counts = collections.Counter()
+        self.seen, self.status = collections.Counter(), {}
         self.moved = 0    # bytes, as the host saw the balloon's size change
-        self.actual = 0
+        self.actual = self.good = 0
+        self.deflates = True
         self.last = self.junk = ''
+        self.did = collections.deque(maxlen=40)
         self.total = self.before = 0
         self.actions = {
             self.resize: 30, self.flap: 8, self.settle: 8, self.program: 20,
@@ -63,8 +71,7 @@ class Life:
         action, = self.rng.choices(list(self.actions),
                                    self.actions.values())
         self.last = f'action {sum(self.counts.values())}, {action.__name__}'
-        action()
-        self.counts[action.__name__] += 1
+        self.counts[action() or action.__name__] += 1
         time.sleep(self.rng.expovariate(2))
         actual = self.running.actual()
         self.moved += abs(actual - self.actual)
@@ -75,8 +82,15 @@ class Life:
         """What was done, as text."""
         kinds = ', '.join(f'{name} {number}' for name, number
                           in self.counts.most_common())
+        seen = ', '.join(f'{name} {self.seen[name]}' for name in SEEN)
         return (f'{sum(self.counts.values())} actions ({kinds}), at least '
-                f'{self.moved / 1024 ** 3:.0f} GiB in and out of the balloon')
+                f'{self.moved / 1024 ** 3:.0f} GiB in and out of the '
+                f'balloon; as the driver counts (kB, oom: times): {seen}')
+
+    def _do(self, command, *args):
+        """Have it in what is told of a failure, too."""
+        self.did.append(f'{self.last}: {" ".join(map(str, args))}')
+        return command(*args)
 
     # Whether it is well
 
@@ -88,14 +102,25 @@ class Life:
                 assert status == 0, f'{job.command} ended with {status}'
                 self.programs.remove(job)
 
+    def count(self):
+        """Add up what the driver has counted since the last time."""
+        status = self.running.status()
+        for name in SEEN:
+            now = int(status[name].split()[0])
+            self.seen[name] += now - self.status.get(name, 0)
+            self.status[name] = now
+
     def look(self):
         """Nothing is lost when all is given back."""
         self.last += ', look'
         self.end_programs(True)
+        self.end_file()
         self.running.balloon_to(self.running.size, PATIENCE)
         wait_for(self.running.status, lambda now: now['held'] == '0 kB' and
                  now['hinted'] == now['hinting'] == '0 kB', PATIENCE,
                  'nothing to be held')
+        wait_counted(self.running, 0)
+        self.count()
         wait_for(lambda: self.running.meminfo()['MemTotal'],
                  lambda now: now == self.total, 30, 'MemTotal to be as before')
         self.running.sh('echo 3 >/proc/sys/vm/drop_caches')
@@ -105,19 +130,27 @@ class Life:
         assert self.running.vmstat()['oom_kill'] == 0, 'killed for memory'
         self.running.judge()
         lost = (self.before - free(self.running)) // MIB
+        self.good += 1
         print(f'{time.strftime("%H:%M:%S")} {self.last}: all is there, '
               f'{lost} MiB less free than at first', flush=True)
+
+    def look_back(self):
+        """A life that was long has seen everything."""
+        if sum(self.counts.values()) >= LONG_LIFE:
+            missing = [name for name in SEEN if not self.seen[name]]
+            assert not missing, f'never: {", ".join(missing)}'
 
     # What may happen
 
     def somewhere(self):
         """A size for the guest."""
-        return LEAST + self.rng.randrange((self.running.size - LEAST)
+        least = LEAST[self.deflates]
+        return least + self.rng.randrange((self.running.size - least)
                                           // 4096 + 1) * 4096
 
     def resize(self):
         """Another size."""
-        self.running.balloon(self.somewhere())
+        self._do(self.running.balloon, self.somewhere())
 
     def flap(self):
         """Many sizes, with no time to reach them."""
@@ -129,26 +162,38 @@ class Life:
         """What can be reached is reached, exactly."""
         size = self.running.size - self.rng.randrange(256) * MIB
         self.end_programs(True)
-        self.running.balloon_to(size, PATIENCE)
+        self._do(self.running.balloon_to, size, PATIENCE)
 
     def program(self):
         """One that checks its memory, if there are not too many."""
-        if len(self.programs) < MANY:
-            mib = self.rng.randint(8, NEED // MANY)
-            hold = self.rng.uniform(0, 20)
-            self.programs.append(
-                self.running.spawn(f'hog -r {mib} {hold:.1f}'))
+        mib = self.rng.randint(8, NEED // MANY)
+        hold = self.rng.uniform(0, 20)
+        if len(self.programs) >= MANY:
+            return 'no program, there were enough'
+        self.programs.append(self._do(self.running.spawn,
+                                      f'hog -r {mib} {hold:.1f}'))
+        return None
 
     def file(self):
         """Page cache, and memory of a file system."""
+        self.end_file()
         mib = self.rng.randint(1, 40)
-        self.running.sh(f'dd if=/dev/urandom of=/tmp/file bs=64k '
-                        f'count={mib * 16} 2>/dev/null; rm -f /tmp/file',
-                        PATIENCE)
+        self.checksum = self._do(
+            self.running.sh, 'dd if=/dev/urandom bs=64k '
+            f'count={mib * 16} 2>/dev/null | tee /tmp/file | md5sum',
+            PATIENCE)
+
+    def end_file(self):
+        """The file is as it was written."""
+        if self.checksum:
+            assert self.running.sh('md5sum </tmp/file; rm /tmp/file',
+                                   PATIENCE) == self.checksum
+        self.checksum = ''
 
     def compact(self):
         """mm moves pages, also the balloon's."""
-        self.running.sh('echo 1 >/proc/sys/vm/compact_memory', PATIENCE)
+        self._do(self.running.sh, 'echo 1 >/proc/sys/vm/compact_memory',
+                 PATIENCE)
 
     def drop_caches(self):
         """And shrinkers are called."""
@@ -156,7 +201,7 @@ class Life:
 
     def statistics(self):
         """More or less often, or not at all."""
-        self.running.stats_interval(self.rng.randrange(3))
+        self._do(self.running.stats_interval, self.rng.randrange(3))
 
     def pause(self):
         """The guest stands still for a moment."""
@@ -167,15 +212,16 @@ class Life:
     def report(self):
         """Free page reporting on or off."""
         value = self.rng.randrange(2)
-        self.running.sh(f'echo {value} >{PARAMETERS}/report')
+        self._do(self.running.sh, f'echo {value} >{PARAMETERS}/report')
 
     def migrate(self):
         """To nowhere, to the end or not; the guest goes on here."""
         speed = self.rng.choice((8, 64, 1000)) * MIB
         self.running.qmp('migrate-set-parameters', max_bandwidth=speed)
+        seconds, ends = self.rng.uniform(0, 1), self.rng.random() < 0.5
         self.running.qmp('migrate', uri=NOWHERE)
-        time.sleep(self.rng.uniform(0, 1))
-        if self.rng.random() < 0.5:
+        self._do(time.sleep, seconds)
+        if ends:
             if migration(self.running)['status'] != 'completed':
                 finish(self.running)
             wait_for(self.running.running, lambda now: not now, 10,
@@ -191,23 +237,31 @@ class Life:
 
     def reload(self):
         """The driver goes, with whatever the host has, and comes."""
+        self.count()
         self.running.unload(PATIENCE)
         assert self.running.actual() == self.running.size
-        self.running.load('ours', self.rng.choice(PARAMS), PATIENCE)
+        self._do(self.running.load, 'ours', self.rng.choice(PARAMS), PATIENCE)
         self.running.wait_device()
+        self.status = {}
 
     def rebind(self):
         """The same without its module."""
+        self.count()
         self.running.unbind(PATIENCE)
         self.running.bind(PATIENCE)
         self.running.wait_device()
+        self.status = {}
 
     def replug(self):
-        """Another device."""
+        """Another device, which may not be one that deflates on OOM."""
+        deflates = self.rng.random() < 0.7
+        self.count()
         self.running.hotplug_del(PATIENCE)
-        self.running.hotplug_add()
+        self.deflates = deflates
+        self.running.hotplug_add(deflate_on_oom=deflates)
         self.running.wait_device()
+        self.status = {}
 
     def suspend(self):
         """To RAM, and back."""
-        self.running.suspend(self.rng.uniform(0.2, 1), PATIENCE)
+        self._do(self.running.suspend, self.rng.uniform(0.2, 1), PATIENCE)

@@ -58,15 +58,14 @@ def provide(kernel):
 
 
 def soak(options, life):
-    """Live until the time is up; looks that were fine."""
+    """Live until the time is up."""
     end = time.monotonic() + options.minutes * 60
-    good = 0
-    while time.monotonic() < end:
-        for _ in range(LOOK_EVERY):
-            life.act()
-        life.look()
-        good += 1
-    return good
+    with life.guest():
+        while time.monotonic() < end:
+            for _ in range(LOOK_EVERY):
+                life.act()
+            life.look()
+        life.look_back()
 
 
 def main():
@@ -77,17 +76,19 @@ def main():
     import life    # which needs what is provided
     print(f'soak: seed {options.seed}, {options.minutes:g} minutes',
           flush=True)
-    start, good, failed = time.monotonic(), 0, 0
+    start, failed = time.monotonic(), 1
     one = life.Life(random.Random(options.seed))
     try:
-        with one.guest():
-            good = soak(options, one)
-    except (AssertionError, life.GuestError, OSError) as error:
-        failed = 1
-        print(f'soak: FAILED at {one.last}: {error!r}\n{one.junk}')
-    print(f'\n{(time.monotonic() - start) / 60:.0f} minutes, seed '
-          f'{options.seed}: {one.told()}\n\n{good} passed, {failed} failed')
-    return 1 if failed or not good else 0
+        soak(options, one)
+        failed = 0
+    except Exception as error:
+        print(f'soak: FAILED at {one.last}: {error!r}', *one.did, one.junk,
+              sep='\n')
+    finally:
+        print(f'\n{(time.monotonic() - start) / 60:.0f} minutes, seed '
+              f'{options.seed}: {one.told()}\n\n{one.good} passed, '
+              f'{failed} failed')
+    return failed
 
 
 if __name__ == '__main__':

@@ -17,12 +17,13 @@ def soak(*words):
     return done.returncode, done.stdout
 
 
+@pytest.mark.time_limit(1200)
 def test_two_minutes_of_everything():
-    status, said = soak('--minutes', '2', '--kernel', 'plain')
+    status, said = soak('--minutes', '2', '--kernel', 'plain', '--seed', '1')
     print(said)
     assert status == 0
     assert re.search(r'^[1-9]\d* passed, 0 failed\n\Z', said, re.M)
-    assert re.search(r'seed \d+: \d+ actions \(.*resize \d+', said)
+    assert re.search(r'seed 1: \d+ actions \(.*resize \d+', said)
 
 
 @pytest.mark.parametrize('words', [
