@@ -62,7 +62,12 @@ def oom_rounds(running):
 
 
 def settle_at_floor(running, quiet=4):
-    """Wait for the driver to give up on a target that cannot be reached."""
+    """Wait for the driver to give up on a target that cannot be reached.
+
+    Amid a hold-off nothing moves, either.
+    """
+    wait_for(lambda: running.status()['state'], lambda now: now == 'floor',
+             150, 'the floor')
     running.wait_settled(quiet=quiet, timeout=150)
     status = running.status()
     assert status['state'] == 'floor' and status['why']
