@@ -8,7 +8,7 @@ import experiment
 from experiment import (MORE, NEITHER, NONE, OURS, STOCK, Case, Experiment,
                         Metric)
 from guest import GIB, GuestTimeout
-from moves import follow
+from moves import follow, rest
 from sizing import touch
 
 # Of the program: 48 MiB are no cache's
@@ -27,7 +27,7 @@ class Watched:
 
     .samples  (when it ended, value)
     .points   (when, bytes held), whenever that was seen to change
-    .spans    of each move: (begin, end)
+    .spans    of each move: (begin, end, end of what the driver put off)
     .gib      that were moved in all spans together
 
     All times are seconds from the begin of the first move.
@@ -40,16 +40,24 @@ class Watched:
 
     def moving(self, when):
         """Whether the balloon moved then."""
-        return any(begin < when <= end for begin, end in self.spans)
+        return any(begin < when <= end for begin, end, _ in self.spans)
+
+    def at_peace(self, when):
+        """Whether nothing was done for the balloon then."""
+        return not any(begin < when <= rested
+                       for begin, _, rested in self.spans)
 
     def seconds(self):
         """How long it moved."""
-        return sum(end - begin for begin, end in self.spans)
+        return sum(end - begin for begin, end, _ in self.spans)
 
-    def values(self, moving):
-        """What was seen while it moved, or while it did not."""
-        return [value for when, value in self.samples
-                if self.moving(when) == moving]
+    def busy(self):
+        """The same with what the driver put off."""
+        return sum(rested - begin for begin, _, rested in self.spans)
+
+    def values(self, wanted):
+        """What was seen at times that are WANTED, a method of this class."""
+        return [value for when, value in self.samples if wanted(when)]
 
 
 def samples(output):
@@ -87,7 +95,9 @@ def go(running, size, watched, origin):
                            f'{size}')
     watched.points += [(begin - origin + when, running.size - actual)
                        for when, actual in points]
-    watched.spans.append((begin - origin, begin - origin + points[-1][0]))
+    rest(abs(size - old))
+    watched.spans.append((begin - origin, begin - origin + points[-1][0],
+                          time.monotonic() - origin))
     watched.gib += abs(size - old) / GIB
 
 
@@ -106,7 +116,7 @@ def watch(running, command, sizes):
         go(running, size, watched, origin)
         time.sleep(PEACE)
     if not sizes:
-        watched.spans.append((0, PEACE))
+        watched.spans.append((0, PEACE, PEACE))
         time.sleep(2 * PEACE)
     job.kill()
     job.wait()
@@ -115,16 +125,23 @@ def watch(running, command, sizes):
     return watched
 
 
+def usual_speed(watched):
+    """Of a program that adds arrays, when nothing disturbs it."""
+    calm = watched.values(watched.at_peace)
+    return percentile(calm, 50, [1 / speed for speed in calm])
+
+
 def stream_figures(watched):
     """Of a program that adds arrays; speeds by the time that they lasted."""
-    calm, moving = watched.values(False), watched.values(True)
-    usual = percentile(calm, 50, [1 / speed for speed in calm])
+    usual = usual_speed(watched)
+    moving = watched.values(watched.moving)
     lasted = [1 / speed for speed in moving]
     figures = {f'speed, {name}':
                percentile(moving, percent, lasted) / usual * 100
                for name, percent in (('median', 50), ('1st percentile', 1))}
     if watched.gib:
-        lost = watched.seconds() - len(moving) * BLOCK_MB / usual
+        done = sum(not watched.at_peace(when) for when, _ in watched.samples)
+        lost = watched.busy() - done * BLOCK_MB / usual
         figures |= {'work lost': lost / watched.gib,
                     'moving': watched.seconds() / watched.gib}
     return figures
@@ -141,7 +158,7 @@ def every_turn(late):
 
 def timer_figures(watched):
     """Of a program that sleeps."""
-    late = every_turn(watched.values(True))
+    late = every_turn(watched.values(watched.moving))
     return {'timer late, median': percentile(late, 50),
             'timer late, 99th percentile': percentile(late, 99),
             'timer late, 99.9th percentile': percentile(late, 99.9),
@@ -184,7 +201,8 @@ EXPERIMENTS = (
         notes='The host asks for three quarters of 2 GiB, and gives them '
         'back; what is told is of that time only. Work lost is what the '
         'program did not do of what it could have done undisturbed, for each '
-        'GiB that was moved. Percentiles are of the time, so they say how '
+        'GiB that was moved, and with what the driver puts off until later. '
+        'Percentiles are of the time, so they say how '
         'bad the worst moments are, not how many: a device that always has '
         'work leaves a program less of each second than one that waits for '
         'its driver most of the time, for fewer seconds.'),

@@ -2,12 +2,12 @@
 """The one picture: a balloon moves, and a program tries to go on."""
 
 import experiment
-from disturb import STREAM_MIB, percentile, stream_figures, watch
+from disturb import STREAM_MIB, stream_figures, usual_speed, watch
 from experiment import MORE, OURS, STOCK, Case, Experiment, Metric
 from guest import GIB, new_qemu
 from plots import COLOURS
 
-BIN = 0.1                  # seconds, of what is drawn of the program
+BIN = 0.2                  # seconds, of what is drawn of the program
 
 
 def binned(stream):
@@ -25,16 +25,15 @@ def measure(arm, mem, smp):
                          qemu=new_qemu() and 'new') as running:
         seen = watch(running, f'stream {STREAM_MIB}',
                      (running.size // 4, running.size))
-    calm = seen.values(False)
-    usual = percentile(calm, 50, [1 / speed for speed in calm])
+    usual = usual_speed(seen)
     there, back = ((end - begin) / (seen.gib / 2)
-                   for begin, end in seen.spans)
+                   for begin, end, _ in seen.spans)
     return stream_figures(seen) | {
         'inflating': there, 'deflating': back,
         'held': [[round(when, 3), held / GIB] for when, held in seen.points],
         'stream': [[round(when, 3), speed / usual * 100]
                    for when, speed in binned(seen.samples)
-                   if when < seen.spans[-1][1] + 1]}
+                   if when < seen.spans[-1][2] + 1]}
 
 
 def steps(axes, series, arm):
@@ -59,9 +58,10 @@ def plot(result):
                     color=COLOURS[arm.name], label=arm.label)
     top.set_ylabel('GiB in the balloon')
     top.set_title(case['label'], fontsize=9)
-    top.legend(loc='upper right')
+    top.legend(loc='lower center')
     bottom.set_ylabel('speed of a program\nin the guest, %')
-    bottom.set_ylim(0, 120)
+    bottom.axhline(100, color='#999999', lw=0.8, ls=':')
+    bottom.set_ylim(0)
     bottom.set_xlim(left=-1)
     bottom.set_xlabel('seconds since the host asked for it')
     figure.tight_layout()

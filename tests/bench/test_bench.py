@@ -126,13 +126,16 @@ def test_samples_and_what_is_made_of_them():
 
 
 def test_what_is_seen_while_nothing_moves_does_not_count():
-    """Half of the speed for half a second, for a quarter of a GiB."""
+    """Half of the speed for half a second, for a quarter of a GiB.
+
+    And again for what the driver put off, which is work lost, too.
+    """
     block = disturb.BLOCK_MB
-    calm = [(when / 4, 4 * block) for when in (*range(-8, 1), *range(4, 9))]
-    slow = [(0.5, 2 * block)]
-    seen = disturb.Watched(calm + slow, [], [(0, 0.5)], 0.25)
+    calm = [(when / 4, 4 * block) for when in (*range(-8, 1), *range(5, 9))]
+    slow = [(0.5, 2 * block), (1, 2 * block)]
+    seen = disturb.Watched(calm + slow, [], [(0, 0.5, 1)], 0.25)
     assert disturb.stream_figures(seen) == {
-        'speed, median': 50, 'speed, 1st percentile': 50, 'work lost': 1,
+        'speed, median': 50, 'speed, 1st percentile': 50, 'work lost': 2,
         'moving': 2}
 
 
