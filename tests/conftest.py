@@ -8,6 +8,10 @@ import signal
 import pytest
 
 TIME_LIMIT = 300
+# What fails where all is late, as on a busy machine
+LATE = ('AssertionError', 'GuestTimeout', 'TestTimeout')
+COMPLAINT = 'the log of the guest has'
+MOST_AGAIN = 3
 
 
 class TestTimeout(Exception):
@@ -78,9 +82,29 @@ def _counts(config):
             count('skipped', 'xfailed'))
 
 
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Tell what may be a matter of time from what is not."""
+    report = (yield).get_result()
+    if report.failed:
+        report.may_be_late = (
+            call.excinfo.type.__name__ in LATE
+            and COMPLAINT not in report.longreprtext + report.capstdout)
+
+
+def _late(config):
+    """Names of the tests that may have been late, if no others failed."""
+    stats = config.pluginmanager.get_plugin('terminalreporter').stats
+    failed = stats.get('failed', []) + stats.get('error', [])
+    names = dict.fromkeys(report.nodeid for report in failed)
+    good = len(names) == len(failed) <= MOST_AGAIN and all(
+        getattr(report, 'may_be_late', False) for report in failed)
+    return list(names) if good else []
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session, exitstatus):
-    """That nothing ran is no success. Write scripts/test's last line."""
+    """That nothing ran is no success. Write what scripts/test needs."""
     passed, failed, skipped = _counts(session.config)
     if not session.config.option.collectonly and not passed + failed:
         session.exitstatus = exitstatus or pytest.ExitCode.NO_TESTS_COLLECTED
@@ -89,3 +113,5 @@ def pytest_sessionfinish(session, exitstatus):
         line = f'{passed} passed, {failed} failed'
         line += f', {skipped} skipped' if skipped else ''
         pathlib.Path(path).write_text(line + '\n')
+        pathlib.Path(path + '.late').write_text(
+            ''.join(f'{name}\n' for name in _late(session.config)))

@@ -147,10 +147,15 @@ class Guest(Balloon):
             self._watch()
             if self.running():
                 self.sh('true')
+        bad = self.complaints()
+        if bad:
+            raise GuestLog(bad)
+
+    def complaints(self):
+        """What of its log is bad, as text; '' if nothing is."""
         bad = bad_lines(self.console(), self.config.allow,
                         self.config.allow_oom)
-        if bad:
-            raise GuestLog('the log of the guest has\n' + '\n'.join(bad))
+        return '\n'.join(['the log of the guest has', *bad]) if bad else ''
 
     def keep_coverage(self, directory):
         """Add what gcov counted in this guest to DIRECTORY.
@@ -492,5 +497,6 @@ def _report(guest):
         return
     print(f'\nQEMU: {shlex.join(map(str, guest.process.args))}')
     print(guest.junk(60))
+    print(guest.complaints())
     if guest.process.poll() is None and not guest.ended:
         print(f'---- driver status ----\n{guest.last_status()}')

@@ -300,18 +300,49 @@ def _is_alive(pid):
         return False
 
 
-def test_a_test_that_takes_too_long_fails(tmp_path):
-    test = tmp_path / 'test_slow.py'
-    test.write_text('import time\nimport pytest\n'
-                    '@pytest.mark.time_limit(1)\n'
-                    'def test_slow():\n    time.sleep(60)\n')
-    done = subprocess.run(
-        [sys.executable, '-m', 'pytest', '-p', 'conftest', test,
-         '--rootdir', tmp_path, '--noconftest', '-q'],
-        env={**os.environ, 'PYTHONPATH': str(guest.HERE.parent)}, text=True,
+def _pytest(folder, script):
+    """Run pytest on SCRIPT, as scripts/test does."""
+    (folder / 'test_it.py').write_text(script)
+    return subprocess.run(
+        [sys.executable, '-m', 'pytest', '-p', 'conftest', 'test_it.py',
+         '--rootdir', folder, '--noconftest', '-q'],
+        env={**os.environ, 'PYTHONPATH': str(guest.HERE.parent),
+             'VB_COUNTS': str(folder / 'counts')}, text=True, cwd=folder,
         stdout=subprocess.PIPE, check=False)
+
+
+def test_a_test_that_takes_too_long_fails(tmp_path):
+    done = _pytest(tmp_path, 'import time\nimport pytest\n'
+                   '@pytest.mark.time_limit(1)\n'
+                   'def test_slow():\n    time.sleep(60)\n')
     assert done.returncode == 1
     assert 'not done after 1 s' in done.stdout
+
+
+FAILS = 'def test_fails():\n    assert False\n'
+SPLAT = '    print("the log of the guest has")\n'
+DIES = 'def test_dies():\n    raise OSError\n'
+NO_END = '''import pytest
+@pytest.fixture
+def guest():
+    yield
+    raise OSError
+def test_fails(guest):
+    assert False
+'''
+
+
+@pytest.mark.parametrize('script, late', [
+    (FAILS, ['test_it.py::test_fails']),
+    (FAILS + DIES, []),
+    (FAILS.replace('\n', '\n' + SPLAT, 1), []),
+    (NO_END, []),
+    (''.join(FAILS.replace('fails', f'fails_{i}') for i in range(4)), []),
+], ids=['late', 'dies', 'splat', 'no end', 'too many'])
+def test_what_may_be_late_is_run_again(tmp_path, script, late):
+    """And nothing else."""
+    assert _pytest(tmp_path, script).returncode == 1
+    assert (tmp_path / 'counts.late').read_text().splitlines() == late
 
 
 # The balloon, with the kernel's own driver
