@@ -1766,6 +1766,56 @@ static void tracing_tells_each_state(struct kunit *test)
 	KUNIT_EXPECT_STREQ(test, traced.states, want);
 	KUNIT_EXPECT_EQ(test, traced.wrong, 0U);
 }
+
+/* What virtio_balloon_stall told */
+struct stalls {
+	struct virtio_device *vdev;
+	unsigned int queue;		/* it should be this one */
+	unsigned int nr;
+	unsigned int shortest;		/* ms */
+	unsigned int wrong;
+};
+
+static void trace_stall(void *data, int dev, unsigned int queue,
+			unsigned int in_flight, unsigned int ms)
+{
+	struct stalls *stalls = data;
+
+	if (dev != stalls->vdev->index || queue != stalls->queue ||
+	    in_flight != 2)
+		stalls->wrong++;
+	if (!stalls->nr++ || ms < stalls->shortest)
+		stalls->shortest = ms;
+}
+
+/* Each step ends with a look at the queue of a tenth of a second: no stall. */
+static void tracing_tells_of_a_stall(struct kunit *test)
+{
+	struct stalls stalls = { .queue = 0 };
+	struct fh *host = test->priv;
+	struct tracepoint *tp;
+
+	plug(test, host, 0);
+	tp = find_tracepoint(host, "virtio_balloon_stall");
+	if (!tp)
+		kunit_skip(test, "the driver is not a module");
+	stalls.vdev = vdev_of(host);
+	KUNIT_ASSERT_EQ(test, tracepoint_probe_register(tp, trace_stall,
+							&stalls), 0);
+	for (; stalls.queue < 2; stalls.queue++) {
+		stalls.nr = 0;
+		fh_policy(host, stalls.queue, holds);
+		fh_target(host, stalls.queue ? 0 : 2 * FH_MIB);
+		fh_until(inside_is(stalls.vdev, "stalled"));
+		KUNIT_EXPECT_GE(test, stalls.nr, 1U);
+		KUNIT_EXPECT_GE(test, stalls.shortest, 1000U);
+		fh_policy(host, stalls.queue, answers);
+		fh_until(inside_is(stalls.vdev, "idle"));
+	}
+	tracepoint_probe_unregister(tp, trace_stall, &stalls);
+	tracepoint_synchronize_unregister();
+	KUNIT_EXPECT_EQ(test, stalls.wrong, 0U);
+}
 #endif
 
 static struct kunit_case cases[] = {
@@ -1821,6 +1871,7 @@ static struct kunit_case cases[] = {
 	KUNIT_CASE(status_says_whether_it_reports),
 #if defined(CONFIG_TRACEPOINTS) && defined(MODULE)
 	KUNIT_CASE(tracing_tells_each_state),
+	KUNIT_CASE(tracing_tells_of_a_stall),
 #endif
 	{}
 };
