@@ -281,7 +281,7 @@ EXPERIMENTS = (
     Experiment(
         'livelock', 'the host asks for all but 32 MiB, with deflate-on-oom',
         measure_livelock, LIVELOCK_METRICS,
-        (Case('1 GiB', {'mem': '1G', 'need': 300, 'settle': 15, 'watch': 10,
+        (Case('1 GiB', {'mem': '1G', 'need': 300, 'settle': 15, 'watch': 40,
                         'limit': 120}),),
         (Case('1 GiB', {'mem': '1G', 'need': 300, 'settle': 8, 'watch': 3,
                         'limit': 30}),),

@@ -252,9 +252,11 @@ def save(result, out):
 
 
 def write(path, data):
-    """DATA as JSON, whole or not at all."""
+    """DATA as JSON, a line for each list of numbers; whole or not at all."""
     new = path.with_name(path.name + '.new')
-    new.write_text(json.dumps(data, indent=1) + '\n')
+    new.write_text(re.sub(
+        r'\[([-+.,e\d\s]+)\]', lambda found: f'[{" ".join(found[1].split())}]',
+        json.dumps(data, indent=1)) + '\n')
     new.replace(path)
 
 

@@ -19,6 +19,15 @@ def binned(stream):
             for number, speeds in sorted(bins.items())]
 
 
+def thinned(points):
+    """No more of them than can be seen: (seconds, bytes), in GiB."""
+    kept, last = [], points[-1]
+    for when, held in points:
+        if not kept or when - kept[-1][0] >= BIN / 2 or (when, held) == last:
+            kept.append([round(when, 3), held / GIB])
+    return kept
+
+
 def measure(arm, mem, smp):
     """Three quarters go, and come back."""
     with experiment.boot(arm, mem, smp=smp, append=experiment.plain(),
@@ -30,7 +39,7 @@ def measure(arm, mem, smp):
                    for begin, end, _ in seen.spans)
     return stream_figures(seen) | {
         'inflating': there, 'deflating': back,
-        'held': [[round(when, 3), held / GIB] for when, held in seen.points],
+        'held': thinned(seen.points),
         'stream': [[round(when, 3), speed / usual * 100]
                    for when, speed in binned(seen.samples)
                    if when < seen.spans[-1][2] + 1]}
