@@ -1829,13 +1829,33 @@ static void vb_hint_descend(struct vb *vb, unsigned int order)
 							   ULONG_MAX;
 }
 
-/* Pages that hinting may take: the guest keeps a reserve, really free. */
+/* Pages that are free in blocks of at least that order */
+static long vb_free_in_blocks(unsigned int order)
+{
+	long nr = 0;
+
+	for (; order <= VB_MAX_ORDER; order++)
+		nr += vb_free_blocks(order) << order;
+	return nr;
+}
+
+/*
+ * Pages that hinting may take as blocks of vb->hint_now: the guest keeps a
+ * reserve, really free. Part of it is in large blocks: with less than a tenth
+ * of what is free in such, mm compacts all the time (5.9), and the host sends
+ * what that moved once more.
+ */
 static unsigned long vb_hint_room(struct vb *vb)
 {
 	long free = global_zone_page_state(NR_FREE_PAGES) -
 		    global_zone_page_state(NR_FREE_CMA_PAGES);
 	long room = min(si_mem_available(), free) - (long)vb_floor_now(vb);
+	long large;
 
+	if (vb->hint_now >= VB_BLOCK_ORDER) {
+		large = vb_free_in_blocks(VB_BLOCK_ORDER);
+		room = min(room, large - max(free - large, 0L) / 6);
+	}
 	return max(room, 0L);
 }
 
@@ -1874,11 +1894,10 @@ static struct page *vb_hint_alloc(struct vb *vb)
 	const gfp_t gfp = (GFP_HIGHUSER_MOVABLE & ~__GFP_RECLAIM) |
 			  __GFP_NOMEMALLOC | __GFP_NORETRY | __GFP_NOWARN;
 	unsigned int least = vb_hint_least();
-	unsigned long room = vb_hint_room(vb);
 	struct page *block = NULL;
 
 	for (;;) {
-		if (vb->hint_left && room >= 1UL << vb->hint_now)
+		if (vb->hint_left && vb_hint_room(vb) >= 1UL << vb->hint_now)
 			block = alloc_pages(gfp, vb->hint_now);
 		if (block || vb->hint_now <= least)
 			break;

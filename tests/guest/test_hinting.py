@@ -18,7 +18,7 @@ from guest import KIB, MIB, Guest, balloon_modules, boot, wait_for
 from test_against_stock import PLAIN, show
 from test_lifecycle import SPARE
 from test_pressure import oom_kills
-from test_sizing import free, guest_trace, seeded
+from test_sizing import free, free_blocks, guest_trace, seeded
 
 __all__ = ['show']    # a fixture
 
@@ -500,3 +500,14 @@ def test_smaller_blocks_can_be_hinted(driver):
         assert sizes[0] >= sizes[9] + 60 * MIB
         running.sh('rm /dev/shm/b')
         wait_returned(running, before)
+
+
+def test_mm_has_no_reason_to_compact(driver):
+    """With less than a tenth of what is free in large blocks mm compacts, and
+    the host sends what was moved once more. So some of them stay.
+    """
+    with boot_hinting('512M', driver, smp=2) as running:
+        make_holes(running, 120)
+        with hinted(running):
+            assert kept(running) > 32 * MIB
+            assert free_blocks(running) * 2 * MIB > 0.1 * free(running)
