@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Figures of an experiment: taking them, keeping them, comparing them."""
 
+import collections
 import contextlib
 import functools
 import io
@@ -89,6 +90,9 @@ def missing(case):
         return (f'it needs {need / GIB:.1f} GiB, and this machine has '
                 f'{available() / GIB:.1f} GiB available')
     return ''
+
+
+Missed = collections.namedtuple('Missed', 'case metric figure goal')
 
 
 class Result:
@@ -207,13 +211,12 @@ class Result:
         return min(mine) <= max(other) and min(other) <= max(mine)
 
     def missed(self):
-        """What 'ours' is not as good in as it should be, a line each."""
+        """What 'ours' is not as good in as it should be, a Missed each."""
         for case in self.cases:
             for metric in self.metrics():
-                lines = [*self._worse(case, metric),
-                         *self._too_much(case, metric)]
-                yield from (f'{case["label"]}, {metric.name}: {line}'
-                            for line in lines)
+                for figure, goal in (*self._worse(case, metric),
+                                     *self._too_much(case, metric)):
+                    yield Missed(case['label'], metric.name, figure, goal)
 
     def _worse(self, case, metric):
         for against, goal in metric.goals:
@@ -223,13 +226,12 @@ class Result:
             if goal == 1 and (times >= LEVEL or times >= NOISE and
                               self.overlap(case, metric, against)):
                 continue
-            yield (f'{times:.2f} times better than {against}, should be '
-                   f'{goal:.3g}')
+            yield f'{times:.2f}x', f'{goal:.3g}x against {against}'
 
     def _too_much(self, case, metric):
         value = self.figure(case, 'ours', metric)
         if None not in (value, metric.most) and value > metric.most:
-            yield f'{value:.2f}, should be {metric.most} at most'
+            yield f'{value:.2f}', f'{metric.most} at most'
 
 
 def rounded(value):

@@ -21,11 +21,8 @@ def binned(stream):
 
 def thinned(points):
     """No more of them than can be seen: (seconds, bytes), in GiB."""
-    kept, last = [], points[-1]
-    for when, held in points:
-        if not kept or when - kept[-1][0] >= BIN / 2 or (when, held) == last:
-            kept.append([round(when, 3), held / GIB])
-    return kept
+    last = {when // (BIN / 2): (when, held) for when, held in points}
+    return [[round(when, 3), held / GIB] for when, held in last.values()]
 
 
 def measure(arm, mem, smp):

@@ -93,6 +93,16 @@ def command(result):
     return ' '.join(words)
 
 
+def not_reached(result):
+    """A line for each figure that some cases are not good enough in."""
+    goals = {}
+    for one in result.missed():
+        goals.setdefault((one.metric, one.goal), []).append(
+            f'{one.figure} ({one.case})')
+    return [f'- {metric}, should be {goal}: {"; ".join(found)}'
+            for (metric, goal), found in goals.items()]
+
+
 def section(result):
     """Everything about one experiment."""
     arms = ' / '.join(arm.label for arm in result.arms())
@@ -104,10 +114,9 @@ def section(result):
              f'![{result.what.name}]({FOLDER}/{result.what.name}.svg)']
     if result.what.notes:
         parts.insert(2, result.what.notes)
-    missed = list(result.missed())
+    missed = not_reached(result)
     if missed:
-        parts.append('Not as good as it should be:\n\n'
-                     + '\n'.join(f'- {line}' for line in missed))
+        parts.append('Not as good as it should be:\n\n' + '\n'.join(missed))
     for title, key in (('Left out', 'left out'), ('Went wrong', 'errors')):
         if result.data[key]:
             parts.append(f'{title}:\n\n' + '\n'.join(
@@ -142,5 +151,6 @@ def summary(result):
         lines += [f'  {metric.name:{width}}  {cell(result, case, metric)} '
                   f'{metric.unit}' for metric in result.metrics()
                   if cell(result, case, metric)]
-    lines += [f'  missed: {line}' for line in result.missed()]
+    lines += [f'  missed: {one.case}, {one.metric}: {one.figure}, should be '
+              f'{one.goal}' for one in result.missed()]
     return '\n'.join(lines)

@@ -11,10 +11,11 @@ import disturb
 import pressure
 import results
 import run
+import show
 import tables
 from experiment import (LESS, MORE, NEITHER, OURS, STOCK, Arm, Case,
                         Experiment, Metric)
-from guest import GuestError
+from guest import GIB, TOP, GuestError
 
 TIME, SPEED = Metric('time', 's'), Metric('speed', 'MB/s', MORE)
 SIZE = Metric('size', 'MiB', NEITHER)
@@ -54,9 +55,25 @@ def test_medians_are_compared(metric, stock, ours, better):
     (Metric('close', 'x', LESS, (), 1.15), [9], [1.2], 1),
     (Metric('close', 'x', LESS, (), 1.15), [9], [1.1], 0)])
 def test_what_is_worse_is_named(metric, stock, ours, missed):
-    lines = list(made(stock, ours, metric).missed())
-    assert len(lines) == missed
-    assert all(line.startswith(f'case, {metric.name}: ') for line in lines)
+    result = made(stock, ours, metric)
+    found = list(result.missed())
+    assert len(found) == missed
+    assert all(one.case == 'case' and one.metric == metric.name
+               for one in found)
+    assert ('missed: ' in tables.summary(result)) == bool(missed)
+
+
+def test_what_is_worse_has_a_line_for_all_cases():
+    result = made([1], [4])
+    result.data['cases'] *= 2
+    assert tables.not_reached(result) == [
+        '- time, should be 1x against stock: 0.25x (case); '
+        '0.25x (case)']
+
+
+def test_a_plot_has_the_last_of_what_is_seen_at_a_time():
+    assert show.thinned([(0, 0), (0.01, GIB), (5, GIB)]) == [
+        [0.01, 1], [5, 1]]
 
 
 @pytest.mark.parametrize('value, text', [
@@ -159,3 +176,15 @@ def test_experiments_are_complete():
         assert what.name == name and what.cases and what.quick
         assert names and set(what.shown) <= names
         assert callable(what.plot) or what.shown
+
+
+def test_the_documentation_is_what_was_measured():
+    """What docs/ has of figures, plots and tables belongs together."""
+    docs = TOP / 'docs'
+    kept = results.load(run.experiments().values(), docs)
+    assert kept
+    assert (docs / 'performance.md').read_text() == tables.document(kept)
+    for result in kept.values():
+        assert not result.data['quick'] and not result.data['errors']
+        assert '+ changes' not in result.data['meta']['commit']
+        assert (docs / results.FOLDER / f'{result.what.name}.svg').exists()
