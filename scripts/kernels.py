@@ -11,6 +11,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import fcntl
+import filecmp
 import functools
 import os
 import pathlib
@@ -312,13 +313,20 @@ class Kernel:
                 lib=lib, tool=self.dir / elf.relative_to(new)))
             tool.chmod(0o755)
 
+    def is_built(self):
+        """Whether there is a driver, made of what is here now."""
+        return self.module.exists() and all(
+            (self.build_dir / name).exists() and
+            filecmp.cmp(self.build_dir / name, TOP / name, shallow=False)
+            for name in sources())
+
     def build(self):
         """Build the driver; its warnings, or None if it did not build."""
         shutil.rmtree(self.build_dir, ignore_errors=True)
-        self.build_dir.mkdir(parents=True)
-        for name in ('virtio_balloon.c', 'Kbuild', 'Makefile'):
-            shutil.copy(TOP / name, self.build_dir)
-        shutil.copytree(TOP / 'include', self.build_dir / 'include')
+        for name in sources():
+            path = self.build_dir / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(TOP / name, path)
         done = subprocess.run(
             ['make', '-C', self.dir / 'build', f'M={self.build_dir}',
              *self.make],
@@ -372,6 +380,13 @@ class Kernel:
             return 0, 1, []
         passed, failed = map(int, re.findall(r'\d+', counts.read_text())[:2])
         return passed, failed, late.read_text().splitlines()
+
+
+def sources():
+    """What the driver is built of, as seen from the top."""
+    return ['virtio_balloon.c', 'Kbuild', 'Makefile',
+            *(path.relative_to(TOP)
+              for path in sorted((TOP / 'include').rglob('*.h')))]
 
 
 def is_too_new(path):
@@ -481,11 +496,14 @@ def options():
 
 
 def print_environment(series):
-    """NAME=value lines for a kernel that is there."""
+    """NAME=value lines for a kernel that is there, and today's driver."""
     modules = [*(MATRIX / 'build').glob(f'{series}[.-]*/virtio_balloon.ko')]
     if not modules:
         raise KernelsError('no driver there, run: scripts/kernels ' + series)
     kernel = Kernel(series, modules[0].parent.name)
+    with alone(MATRIX):
+        if not kernel.is_built() and kernel.build() is None:
+            raise KernelsError(f'no driver for {kernel.release}')
     for name, value in kernel.environment().items():
         print(f'{name}={value}')
 

@@ -393,7 +393,7 @@ def test_the_driver_goes_amid_a_migration(plain, what):
         plain.cont()
         wait_returned(plain, before)
     with hinted(plain) as blocks:
-        assert blocks > 100
+        assert blocks > 10
     wait_returned(plain, before)
 
 
