@@ -1816,8 +1816,8 @@ static unsigned long vb_free_blocks(unsigned int order)
 }
 
 /*
- * From the largest blocks to the least. Where those are small, an eighth of
- * each order is left: a guest with nothing but single pages free, however many,
+ * From the largest blocks to the least. Of the small ones an eighth of each
+ * order is left: a guest with nothing but single pages free, however many,
  * would start to reclaim for want of larger blocks.
  */
 static void vb_hint_descend(struct vb *vb, unsigned int order)
@@ -1825,8 +1825,7 @@ static void vb_hint_descend(struct vb *vb, unsigned int order)
 	unsigned long nr = vb_free_blocks(order);
 
 	vb->hint_now = order;
-	vb->hint_left = vb_hint_least() < VB_BLOCK_ORDER ? nr - nr / 8 :
-							   ULONG_MAX;
+	vb->hint_left = order < VB_BLOCK_ORDER ? nr - nr / 8 : ULONG_MAX;
 }
 
 /* Pages that are free in blocks of at least that order */

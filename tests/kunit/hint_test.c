@@ -390,22 +390,37 @@ static void the_floor_is_that_of_the_balloon(struct kunit *test)
 			150L * (long)MIB + 3 * slack());
 }
 
-/*
- * With smaller blocks an eighth of the free ones of each size is left, of which
- * the kernel may use some itself meanwhile.
- */
+/* Takes blocks, and gives back those that cannot become larger ones then. */
+static void leave_small_blocks(struct list_head *hoard, unsigned int order)
+{
+	struct page *page, *next;
+	LIST_HEAD(halves);
+
+	guest_hoard(hoard, order, 128);
+	list_for_each_entry_safe(page, next, hoard, lru)
+		if (page_to_pfn(page) & 1UL << order)
+			list_move(&page->lru, &halves);
+	guest_unhoard(&halves);
+}
+
+/* An eighth of each size is left, of which the kernel may use some itself. */
 static void small_blocks_are_not_all_lent(struct kunit *test)
 {
-	unsigned long before = free_blocks(VB_MAX_ORDER), nr;
+	const unsigned int order = ilog2(MIB / 4);
 	struct fh *host = guest_plug(test, HINT);
+	unsigned long before;
+	LIST_HEAD(hoard);
 
-	KUNIT_ASSERT_EQ(test, guest_set("hint_order", "0"), 0);
 	guest_set("floor", "4");
-	nr = hint_all(test, host);
-	KUNIT_EXPECT_LE(test, host->queues[FH_HINT].least, 2 * FH_MIB - 1);
-	KUNIT_EXPECT_GE(test, free_blocks(VB_MAX_ORDER), 2);
-	KUNIT_EXPECT_LE(test, free_blocks(VB_MAX_ORDER), before / 8 + 2);
-	KUNIT_EXPECT_GE(test, nr, before * 3 / 4 << VB_MAX_ORDER);
+	KUNIT_EXPECT_EQ(test, guest_set("hint_order", "4"), 0);
+	leave_small_blocks(&hoard, order);
+	before = free_blocks(order);
+	fh_hint(host, 2);
+	KUNIT_EXPECT_TRUE(test, round_ends(host));
+	KUNIT_EXPECT_GE(test, before, 64);
+	KUNIT_EXPECT_GE(test, free_blocks(order), before / 8 - 2);
+	KUNIT_EXPECT_LE(test, free_blocks(order), before / 4);
+	guest_unhoard(&hoard);
 }
 
 static void the_smallest_blocks_are_as_asked_for(struct kunit *test)
