@@ -21,7 +21,7 @@
  * Pages move by whole buffer, and as runs: neighbours that were taken or found
  * together are handled by their first page, which links them (lru) and knows
  * how many they are (index). i -> ii is vb_offer(), ii -> iii vb_hold(),
- * iii -> iv vb_return(), iv -> v vb_release().
+ * iii -> iv vb_announce(), iv -> v vb_release().
  *
  * Blocks of free page hinting and reporting are never the balloon's: the driver
  * or mm owns them, and nobody uses them until the host has looked at them.
@@ -117,9 +117,9 @@
 #define VB_BLOCK_ORDER		min_t(unsigned int, ilog2(VB_PAGES(SZ_2M)), \
 				      VB_MAX_ORDER)
 
-/* Buffers of a queue (as far as its ring has room), and how many a kick. */
+/* Buffers of a queue (as far as its ring has room), and how many at a time. */
 #define VB_BUFFERS		64U
-#define VB_GROUP		16U
+#define VB_GROUP		8U
 
 /* A sizing step looks at the host's wish and the guest's memory anew. */
 #define VB_STEP			VB_PAGES(SZ_64M)
@@ -319,8 +319,10 @@ struct vb_queue {
 	unsigned int nr_bufs;
 	unsigned int nr_free;
 	unsigned int reserve;		/* so many are left to the OOM path */
+	unsigned int group;		/* so many go to the host at a time */
 	unsigned int in_flight;
 	unsigned int unkicked;		/* added since the last kick */
+	bool silent;			/* waited for in vain, nothing used since */
 	unsigned long nr_used;
 	unsigned long nr_kicks;
 	wait_queue_head_t wait;		/* the host used a buffer */
@@ -792,7 +794,7 @@ static int vb_submit(struct vb_queue *q, struct vb_buf *buf)
 
 	sg_init_one(&sg, buf->pfns, nr * sizeof(*buf->pfns));
 	rc = vb_add(q, &sg, false, buf);
-	if (READ_ONCE(q->unkicked) >= VB_GROUP)
+	if (READ_ONCE(q->unkicked) >= q->group)
 		vb_kick(q);
 	return rc;
 }
@@ -811,6 +813,7 @@ static void *vb_next_used(struct vb_queue *q)
 	if (token) {
 		q->in_flight--;
 		q->nr_used++;
+		q->silent = false;
 	}
 	spin_unlock(&q->lock);
 	return token;
@@ -953,20 +956,34 @@ static int vb_drain(struct vb *vb, struct vb_queue *q, unsigned long deadline)
 }
 
 /*
- * Lets the queue run empty, after each step: QEMU takes buffers until there is
- * none, and does nothing else meanwhile, for the guest's disks or its user. A
- * host that keeps a buffer is not waited for, nor is any if there is news.
- * Context: sizing work
+ * Lets the queue run empty, before each group of buffers: QEMU takes them until
+ * there is none, and does nothing else meanwhile, for the guest's disks or its
+ * user. A host that keeps a buffer is not waited for, one that uses none only
+ * once, and none for long if there is news. Context: sizing work; in teardown
+ * it does not wait
  */
 static void vb_pause(struct vb *vb, struct vb_queue *q)
 {
-	unsigned long seen;
+	int rc = 0;
 
-	do {
-		seen = READ_ONCE(q->nr_used);
-		vb_drain(vb, q, jiffies + VB_SLICE);
-	} while (READ_ONCE(q->in_flight) && READ_ONCE(q->nr_used) != seen &&
-		 !delayed_work_pending(&vb->sizing) && !vb_wait_ends(vb));
+	vb_reap(vb, q);
+	if (READ_ONCE(q->silent) || READ_ONCE(vb->phase) == VB_CLOSING)
+		return;
+	while (READ_ONCE(q->in_flight) && !rc) {
+		rc = vb_reap_wait(vb, q, jiffies + VB_SLICE);
+		if (delayed_work_pending(&vb->sizing))
+			break;
+	}
+	spin_lock(&q->lock);
+	q->silent = q->in_flight && rc == -ETIMEDOUT;
+	spin_unlock(&q->lock);
+}
+
+/* A step that takes long, or that the host may no longer want, is cut short. */
+static bool vb_step_ends(struct vb *vb, unsigned long deadline)
+{
+	return time_after(jiffies, deadline) ||
+	       delayed_work_pending(&vb->sizing);
 }
 
 /*
@@ -1374,34 +1391,74 @@ static bool vb_holds_off(struct vb *vb)
 }
 
 /*
- * Fills and offers one buffer. A page that came back a moment ago may be taken
- * again: the host must hear of its return first, which only the end of all
- * deflation shows, as the two queues have no order.
+ * Fills a group of buffers, while the host works on the last one; it waits for
+ * the first only, as what is filled is neither the guest's nor the host's.
+ * Return: 0, or why it has less: as vb_inflate()
  */
-static int vb_inflate_one(struct vb *vb, struct vb_block *block,
+static int vb_fill_group(struct vb *vb, struct list_head *group,
+			 struct vb_block *block, unsigned long want,
+			 unsigned long deadline)
+{
+	struct vb_queue *q = &vb->inflateq;
+	struct vb_buf *buf;
+	unsigned int i;
+	int rc = 0;
+
+	for (i = 0; i < q->group && want && !rc; i++) {
+		buf = i ? vb_buf_get(q, q->reserve) :
+			  vb_buf_wait(vb, q, deadline);
+		if (IS_ERR_OR_NULL(buf)) {
+			rc = PTR_ERR_OR_ZERO(buf);
+			break;
+		}
+		if (vb_holds_off(vb)) {		/* since it began to wait */
+			vb_buf_put(q, buf);
+			rc = -EBUSY;
+			break;
+		}
+		rc = vb_fill(vb, buf, block, want);
+		want -= buf->nr_pages;
+		list_add_tail(&buf->node, group);
+		cond_resched();
+	}
+	return rc;
+}
+
+static int vb_may_offer(struct vb *vb)
+{
+	return vb_holds_off(vb) ? -EBUSY : vb_wait_ends(vb);
+}
+
+/*
+ * Offers what is filled when the host is done with the last group, or frees it
+ * if the guest needs memory by then. A page that came back a moment ago may
+ * have been taken again: the host must hear of its return first, which only the
+ * end of all deflation shows, as the two queues have no order.
+ */
+static int vb_offer_group(struct vb *vb, struct list_head *group,
 			  unsigned long *want, unsigned long deadline)
 {
-	struct vb_buf *buf = vb_buf_wait(vb, &vb->inflateq, deadline);
+	struct vb_buf *buf, *next;
 	unsigned int nr;
-	int full, rc;
+	int rc = vb_may_offer(vb);
 
-	if (IS_ERR(buf))
-		return PTR_ERR(buf);
-	if (vb_holds_off(vb)) {		/* since it began to wait */
-		vb_buf_put(&vb->inflateq, buf);
-		return -EBUSY;
-	}
-	full = vb_fill(vb, buf, block, *want);
-	rc = vb_drain(vb, &vb->deflateq, deadline);
-	if (rc || !buf->nr_pages) {
-		vb_drop(vb, buf);
-		return rc ?: full;
-	}
-	nr = buf->nr_pages;
-	rc = vb_offer(vb, buf);
 	if (!rc)
-		*want -= nr;
-	return rc ?: full;
+		vb_pause(vb, &vb->inflateq);
+	rc = rc ?: vb_drain(vb, &vb->deflateq, deadline) ?: vb_may_offer(vb);
+	list_for_each_entry_safe(buf, next, group, node) {
+		list_del(&buf->node);
+		nr = buf->nr_pages;
+		if (rc || !nr) {
+			vb_drop(vb, buf);
+			continue;
+		}
+		rc = vb_offer(vb, buf);
+		if (!rc)
+			*want -= nr;
+	}
+	vb_kick(&vb->inflateq);
+	vb_reap(vb, &vb->inflateq);
+	return rc;
 }
 
 /**
@@ -1409,27 +1466,27 @@ static int vb_inflate_one(struct vb *vb, struct vb_block *block,
  * @vb: the balloon
  * @want: guest pages; what is left of them
  *
- * Context: sizing work. Does not wait for the last buffers in flight.
+ * Context: sizing work. Does not wait for the last group.
  *
- * Return: 0, -EBUSY if the guest ran out of memory meanwhile, or as vb_take()
- * and vb_reap_wait().
+ * Return: 0, -EAGAIN if it was cut short, -EBUSY if the guest ran out of memory
+ * meanwhile, or as vb_take() and vb_reap_wait().
  */
 static int vb_inflate(struct vb *vb, unsigned long *want)
 {
 	unsigned long deadline = jiffies + VB_PATIENCE;
 	struct vb_block block = {};
-	int rc = 0;
+	LIST_HEAD(group);
+	int rc = 0, less;
 
 	WRITE_ONCE(vb->taker, current);
 	while (*want && !rc) {
-		rc = vb_holds_off(vb) ? -EBUSY :
-		     vb_inflate_one(vb, &block, want, deadline);
-		vb_reap(vb, &vb->inflateq);
-		cond_resched();
+		less = vb_holds_off(vb) ? -EBUSY :
+		       vb_fill_group(vb, &group, &block, *want, deadline);
+		rc = vb_offer_group(vb, &group, want, deadline) ?: less;
+		if (!rc && vb_step_ends(vb, deadline))
+			rc = -EAGAIN;
 	}
 	WRITE_ONCE(vb->taker, NULL);
-	vb_kick(&vb->inflateq);
-	vb_reap(vb, &vb->inflateq);
 	if (block.nr)
 		vb_free_run(page_to_pfn(block.page), block.nr);
 	return rc;
@@ -1504,47 +1561,93 @@ static void vb_unhold_failed(struct vb *vb, struct list_head *runs,
 }
 
 /**
- * vb_return() - held -> returning, and free if the host need not know first
+ * vb_announce() - held -> returning
  * @vb: the balloon
  * @buf: of the deflateq's pool, empty; not the caller's afterwards
  * @want: pages, no more than a buffer has room for
+ * @runs: gets the pages, if the host need not know before they are free
  *
  * Context: process and OOM; neither allocates nor sleeps.
  *
  * Return: pages announced, 0 if the lists have none right now, or as
  * vb_submit().
  */
-static long vb_return(struct vb *vb, struct vb_buf *buf, unsigned int want)
+static long vb_announce(struct vb *vb, struct vb_buf *buf, unsigned int want,
+			struct list_head *runs)
 {
 	struct vb_queue *q = &vb->deflateq;
+	LIST_HEAD(returning);
 	struct page *run;
 	unsigned int nr;
-	LIST_HEAD(runs);
 	int rc;
 
-	nr = vb_unhold(vb, &runs, want);
+	nr = vb_unhold(vb, &returning, want);
 	if (!nr) {
 		vb_buf_put(q, buf);
 		return 0;
 	}
-	list_for_each_entry(run, &runs, lru)
+	list_for_each_entry(run, &returning, lru)
 		vb_buf_add(vb, buf, run, vb_run_pages(run));
-	trace_virtio_balloon_deflate(vb->vdev->index, vb_first_pfn(&runs), nr);
+	trace_virtio_balloon_deflate(vb->vdev->index, vb_first_pfn(&returning),
+				     nr);
 
 	/* Once submitted, the buffer may come back at any time. */
 	if (vb->must_tell)
-		list_splice_init(&runs, &buf->runs);
+		list_splice_init(&returning, &buf->runs);
 	rc = vb_submit(q, buf);
 	if (rc) {
-		list_splice_init(&buf->runs, &runs);
-		vb_unhold_failed(vb, &runs, nr);
+		list_splice_init(&buf->runs, &returning);
+		vb_unhold_failed(vb, &returning, nr);
 		vb_buf_put(q, buf);
 		return rc;
 	}
-	if (!vb->must_tell)
-		vb_release(vb, &runs, nr);
+	list_splice_tail(&returning, runs);
 	vb_publish_soon(vb);
 	return nr;
+}
+
+/* The same, and returning -> free where that is at once */
+static long vb_return(struct vb *vb, struct vb_buf *buf, unsigned int want)
+{
+	LIST_HEAD(runs);
+	long nr = vb_announce(vb, buf, want, &runs);
+
+	if (!list_empty(&runs))
+		vb_release(vb, &runs, nr);
+	return nr;
+}
+
+/*
+ * One group of buffers; the pages are freed while the host works on it, so it
+ * waits for the first buffer only. Return: pages announced, or if there are none 0 or an error, as vb_announce() and
+ * vb_reap_wait()
+ */
+static long vb_deflate_group(struct vb *vb, unsigned long want,
+			     unsigned long deadline)
+{
+	struct vb_queue *q = &vb->deflateq;
+	unsigned long done = 0;
+	struct vb_buf *buf;
+	LIST_HEAD(runs);
+	unsigned int i;
+	long nr = 1;
+
+	for (i = 0; i < q->group && done < want && nr > 0; i++) {
+		buf = i ? vb_buf_get(q, q->reserve) :
+			  vb_buf_wait(vb, q, deadline);
+		if (IS_ERR_OR_NULL(buf)) {
+			nr = PTR_ERR_OR_ZERO(buf);
+			break;
+		}
+		nr = vb_announce(vb, buf, min(want - done, vb->buf_pages),
+				 &runs);
+		done += max(nr, 0L);
+	}
+	vb_kick(q);
+	if (!list_empty(&runs))
+		vb_release(vb, &runs, done);
+	vb_reap(vb, q);
+	return done ?: nr;
 }
 
 /**
@@ -1553,31 +1656,25 @@ static long vb_return(struct vb *vb, struct vb_buf *buf, unsigned int want)
  * @want: guest pages
  * @deadline: jiffies, for waiting
  *
- * Context: sizing work and teardown.
+ * Context: sizing work and teardown. Does not wait for the last group.
  *
- * Return: 0, -ENODATA if mm has isolated the pages that are left or the host
- * has not confirmed them, or as vb_submit() and vb_reap_wait().
+ * Return: 0, -EAGAIN if it was cut short, -ENODATA if mm has isolated the pages
+ * that are left or the host has not confirmed them, or as vb_submit() and
+ * vb_reap_wait().
  */
 static int vb_deflate(struct vb *vb, unsigned long want,
 		      unsigned long deadline)
 {
-	struct vb_buf *buf;
-	long nr = 0;
+	long nr = 1;
 
-	while (want) {
-		buf = vb_buf_wait(vb, &vb->deflateq, deadline);
-		if (IS_ERR(buf)) {
-			nr = PTR_ERR(buf);
-			break;
-		}
-		nr = vb_return(vb, buf, min(want, vb->buf_pages));
-		if (nr <= 0)
-			break;
-		want -= nr;
+	while (want && nr > 0) {
+		vb_pause(vb, &vb->deflateq);
+		nr = vb_deflate_group(vb, want, deadline);
+		want -= max(nr, 0L);
+		if (want && nr > 0 && vb_step_ends(vb, deadline))
+			nr = -EAGAIN;
 		cond_resched();
 	}
-	vb_kick(&vb->deflateq);
-	vb_reap(vb, &vb->deflateq);
 	return want ? (int)nr ?: -ENODATA : 0;
 }
 
@@ -2238,10 +2335,7 @@ static int vb_size_up(struct vb *vb, unsigned long need)
 	/* Reclaim gave something: it may give more while there is room. */
 	if (rc == -ENOMEM && step - left >= VB_MIN_STEP)
 		rc = 0;
-	rc = rc ?: -EAGAIN;
-	if (rc == -EAGAIN)
-		vb_pause(vb, &vb->inflateq);
-	return rc;
+	return rc ?: -EAGAIN;
 }
 
 static int vb_size_down(struct vb *vb, unsigned long excess)
@@ -2252,10 +2346,7 @@ static int vb_size_down(struct vb *vb, unsigned long excess)
 	rc = vb_deflate(vb, min(excess, VB_STEP), jiffies + VB_PATIENCE);
 	if (rc == -ENODATA && atomic_long_read(&vb->offered))
 		rc = vb_wait(vb, &vb->inflateq, jiffies + VB_PATIENCE);
-	rc = rc ?: -EAGAIN;
-	if (rc == -EAGAIN)
-		vb_pause(vb, &vb->deflateq);
-	return rc;
+	return rc ?: -EAGAIN;
 }
 
 /**
@@ -3195,6 +3286,8 @@ static int vb_fill_queue(struct vb *vb, struct vb_queue *q,
 		vb_buf_put(q, buf);
 	}
 	q->reserve = reserve ? max(nr / 4, nr > 1 ? 1U : 0U) : 0;
+	q->group = clamp(nr / 2, 1U, VB_GROUP);
+	q->silent = false;
 	return 0;
 }
 

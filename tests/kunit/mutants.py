@@ -75,10 +75,8 @@ CANARIES = [
            '\tkfree(vb->stats);\n',
            'virtio_balloon_smoke', r'kmemleak: unreferenced object'),
     Mutant('used_before_ack',
-           '\tif (!vb->must_tell)\n\t\tvb_release(vb, &runs, nr);\n',
            '\tif (vb->must_tell)\n'
-           '\t\tlist_splice_init(&buf->runs, &runs);\n'
-           '\tvb_release(vb, &runs, nr);\n',
+           '\t\tlist_splice_init(&returning, &buf->runs);\n', '',
            'virtio_balloon_smoke', r'is free while (owned|returning)'),
     Mutant('double_completion',
            '\t\tq->used(vb, buf);\n\t\tvb_buf_put(q, buf);\n',
@@ -157,10 +155,12 @@ MUTANTS = [
            '\tneed = vb->target - atomic_long_read(&vb->held);\n',
            'virtio_balloon_sizing', failed('b16_')),
     Mutant('offered_before_returned',    # B12
-           '\trc = vb_drain(vb, &vb->deflateq, deadline);\n'
-           '\tif (rc || !buf->nr_pages) {\n',
-           '\trc = 0;\n\tif (rc || !buf->nr_pages) {\n',
+           'rc = rc ?: vb_drain(vb, &vb->deflateq, deadline) ?: ',
+           'rc = rc ?: ',
            'virtio_balloon_sizing', failed('all_deflation_ends_')),
+    Mutant('queue_never_empty',
+           '\tif (!rc)\n\t\tvb_pause(vb, &vb->inflateq);\n', '',
+           'virtio_balloon_sizing', failed('each_group_finds_')),
     Mutant('silent_host_not_asked',
            '\t\t\trc = -ETIMEDOUT;\n\t\tvb_nudge(q);\n',
            '\t\t\trc = -ETIMEDOUT;\n',
