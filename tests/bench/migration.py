@@ -89,5 +89,7 @@ EXPERIMENTS = (
         shown=('sent', 'time', 'lowest MemAvailable',
                'movable blocks, after'),
         notes='`after` is five seconds after the migration, when the guest '
-        'goes on here.'),
+        'goes on here. With the kernel\'s own driver a guest with holes has '
+        'more blocks then: it lends all of them, so mm compacts meanwhile, '
+        'and what that moved is sent once more.'),
 )
