@@ -117,9 +117,9 @@
 #define VB_BLOCK_ORDER		min_t(unsigned int, ilog2(VB_PAGES(SZ_2M)), \
 				      VB_MAX_ORDER)
 
-/* Buffers of a queue (as far as its ring has room), and how many at a time. */
+/* Buffers of a queue (as far as its ring has room), and pages at a time. */
 #define VB_BUFFERS		64U
-#define VB_GROUP		8U
+#define VB_GROUP		VB_PAGES(SZ_8M)
 
 /* A sizing step looks at the host's wish and the guest's memory anew. */
 #define VB_STEP			VB_PAGES(SZ_64M)
@@ -1619,8 +1619,8 @@ static long vb_return(struct vb *vb, struct vb_buf *buf, unsigned int want)
 
 /*
  * One group of buffers; the pages are freed while the host works on it, so it
- * waits for the first buffer only. Return: pages announced, or if there are none 0 or an error, as vb_announce() and
- * vb_reap_wait()
+ * waits for the first buffer only. Return: pages announced, or if there are
+ * none 0 or an error, as vb_announce() and vb_reap_wait()
  */
 static long vb_deflate_group(struct vb *vb, unsigned long want,
 			     unsigned long deadline)
@@ -3286,7 +3286,8 @@ static int vb_fill_queue(struct vb *vb, struct vb_queue *q,
 		vb_buf_put(q, buf);
 	}
 	q->reserve = reserve ? max(nr / 4, nr > 1 ? 1U : 0U) : 0;
-	q->group = clamp(nr / 2, 1U, VB_GROUP);
+	q->group = clamp_t(unsigned long, VB_GROUP / vb->buf_pages, 1,
+			   max(nr / 2, 1U));
 	q->silent = false;
 	return 0;
 }

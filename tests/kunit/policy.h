@@ -45,6 +45,7 @@ static void steps_have_the_same_size_in_mib(struct kunit *test)
 {
 	KUNIT_EXPECT_EQ(test, VB_STEP, MIB(64));
 	KUNIT_EXPECT_EQ(test, VB_MIN_STEP, MIB(1));
+	KUNIT_EXPECT_EQ(test, VB_GROUP, MIB(8));
 	KUNIT_EXPECT_EQ(test, VB_ENLIST_STEP, MIB(64));
 	KUNIT_EXPECT_EQ(test, VB_HINT_BURST, MIB(128));
 	KUNIT_EXPECT_EQ(test, VB_OOM_STEP_MIN, MIB(1));
