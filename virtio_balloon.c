@@ -1393,7 +1393,7 @@ static bool vb_holds_off(struct vb *vb)
 /*
  * Fills a group of buffers, while the host works on the last one; it waits for
  * the first only, as what is filled is neither the guest's nor the host's.
- * Return: 0, or why it has less: as vb_inflate()
+ * Context: sizing work. Return: 0, or why it has less: as vb_inflate()
  */
 static int vb_fill_group(struct vb *vb, struct list_head *group,
 			 struct vb_block *block, unsigned long want,
@@ -1424,6 +1424,7 @@ static int vb_fill_group(struct vb *vb, struct list_head *group,
 	return rc;
 }
 
+/* Return: 0, or why what is filled is not to be offered any more */
 static int vb_may_offer(struct vb *vb)
 {
 	return vb_holds_off(vb) ? -EBUSY : vb_wait_ends(vb);

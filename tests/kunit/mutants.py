@@ -161,6 +161,22 @@ MUTANTS = [
     Mutant('queue_never_empty',
            '\tif (!rc)\n\t\tvb_pause(vb, &vb->inflateq);\n', '',
            'virtio_balloon_sizing', failed('each_group_finds_')),
+    Mutant('announced_pages_wait',     # B14
+           'buf = i ? vb_buf_get(q, q->reserve) :\n'
+           '\t\t\t  vb_buf_wait(vb, q, deadline);\n'
+           '\t\tif (IS_ERR_OR_NULL(buf)) {\n\t\t\tnr = PTR',
+           'buf = vb_buf_wait(vb, q, deadline);\n'
+           '\t\tif (IS_ERR_OR_NULL(buf)) {\n\t\t\tnr = PTR',
+           'virtio_balloon_sizing', failed('what_is_announced_')),
+    Mutant('step_without_end',
+           '\treturn time_after(jiffies, deadline) ||\n'
+           '\t       delayed_work_pending(&vb->sizing);\n',
+           '\treturn false;\n',
+           'virtio_balloon_sizing', failed('a_new_target_ends_')),
+    Mutant('all_small_blocks_lent',
+           'order < VB_BLOCK_ORDER ? nr - nr / 8 : ULONG_MAX',
+           'nr ? ULONG_MAX : 0',
+           'virtio_balloon_hint', failed('small_blocks_are_not_')),
     Mutant('deflateq_never_empty',
            '\t\tvb_pause(vb, &vb->deflateq);\n', '',
            'virtio_balloon_sizing', failed('each_group_finds_')),
