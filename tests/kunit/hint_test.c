@@ -426,12 +426,17 @@ static void small_blocks_are_not_all_lent(struct kunit *test)
 static void the_smallest_blocks_are_as_asked_for(struct kunit *test)
 {
 	struct fh *host = guest_plug(test, HINT);
+	LIST_HEAD(smaller);
+	LIST_HEAD(hoard);
 
 	KUNIT_ASSERT_EQ(test, guest_set("hint_order", "6"), 0);
 	guest_set("floor", "4");
+	leave_small_blocks(&smaller, 5);
+	leave_small_blocks(&hoard, 6);
 	hint_all(test, host);
-	KUNIT_EXPECT_GE(test, host->queues[FH_HINT].least, 64 * FH_PPP);
-	KUNIT_EXPECT_LT(test, host->queues[FH_HINT].least, 2 * FH_MIB);
+	KUNIT_EXPECT_EQ(test, host->queues[FH_HINT].least, 64 * FH_PPP);
+	guest_unhoard(&hoard);
+	guest_unhoard(&smaller);
 }
 
 /*
