@@ -12,10 +12,9 @@
  *   iii. held: the host used that buffer and `actual` counts the page. It waits
  *        on the balloon's own list, together with its neighbours; once sizing
  *        has come to rest it goes to mm's balloon list, one by one, and mm may
- *        migrate it.
- *   iv.  returning: off the lists, in a buffer on the deflateq (B12). With
- *        MUST_TELL_HOST it stays in the buffer until the host used that (B13);
- *        without, it is free at once (B14).
+ *        migrate it. It leaves them for a buffer of the deflateq.
+ *   iv.  returning: that buffer is announced (B12). With MUST_TELL_HOST it stays
+ *        there until the host used it (B13); without, it is free at once (B14).
  *   v.   free: neighbours go back together, as the blocks they once were.
  *
  * Pages move by whole buffer, and as runs: neighbours that were taken or found
@@ -40,8 +39,8 @@
  *   OOM notifier       frees hinted blocks, returns held pages; allocates
  *                      nothing; waits, bounded, for the host with
  *                      MUST_TELL_HOST or if every buffer is in flight and mm
- *                      would kill otherwise, and for sizing if the device
- *                      failed
+ *                      would kill otherwise, and for sizing if that has the
+ *                      last pages or the device failed
  *   shrinker           frees hinted blocks, and with deflate_mode=shrinker
  *                      returns held pages; waits for nothing
  *   page reporting     mm's worker: shows free pages to the host and waits for
@@ -406,6 +405,7 @@ struct vb {
 
 	atomic_long_t offered;		/* pages on the inflateq */
 	atomic_long_t held;		/* pages `actual` counts */
+	bool collecting;		/* sizing has some of those */
 	atomic_long_t returned;		/* pages freed after deflating, ever */
 
 	/* Sizing work only; the status file reads them. */
@@ -1520,7 +1520,7 @@ static void vb_returned(struct vb *vb, struct vb_buf *buf)
 }
 
 /*
- * Takes up to @want pages off the lists. /proc/vmstat counts pages as they come
+ * Takes up to @want held pages off the lists. /proc/vmstat counts pages as they come
  * to mm's list and leave it; those that never came there count here.
  */
 static unsigned int vb_unhold(struct vb *vb, struct list_head *runs,
@@ -1537,7 +1537,6 @@ static unsigned int vb_unhold(struct vb *vb, struct list_head *runs,
 		nr = balloon_page_list_dequeue(&vb->info, &pages, want);
 		vb_gather(&pages, runs);
 	}
-	atomic_long_sub(nr, &vb->held);
 	return nr;
 }
 
@@ -1561,40 +1560,46 @@ static void vb_unhold_failed(struct vb *vb, struct list_head *runs,
 	spin_unlock(&vb->runs_lock);
 }
 
+/*
+ * Puts up to @want held pages into an empty buffer of the deflateq, no more
+ * than it has room for. Context: process and OOM; neither allocates nor sleeps.
+ * Return: how many, 0 if the lists have none right now
+ */
+static unsigned int vb_collect(struct vb *vb, struct vb_buf *buf,
+			       unsigned int want)
+{
+	struct page *run;
+
+	vb_unhold(vb, &buf->runs, want);
+	list_for_each_entry(run, &buf->runs, lru)
+		vb_buf_add(vb, buf, run, vb_run_pages(run));
+	return buf->nr_pages;
+}
+
 /**
- * vb_announce() - held -> returning
+ * vb_announce() - held -> returning: tell the host
  * @vb: the balloon
- * @buf: of the deflateq's pool, empty; not the caller's afterwards
- * @want: pages, no more than a buffer has room for
+ * @buf: as vb_collect() filled it; not the caller's afterwards
  * @runs: gets the pages, if the host need not know before they are free
  *
  * Context: process and OOM; neither allocates nor sleeps.
  *
- * Return: pages announced, 0 if the lists have none right now, or as
- * vb_submit().
+ * Return: pages announced, or as vb_submit() and they are held again.
  */
-static long vb_announce(struct vb *vb, struct vb_buf *buf, unsigned int want,
+static long vb_announce(struct vb *vb, struct vb_buf *buf,
 			struct list_head *runs)
 {
 	struct vb_queue *q = &vb->deflateq;
+	unsigned int nr = buf->nr_pages;
 	LIST_HEAD(returning);
-	struct page *run;
-	unsigned int nr;
 	int rc;
 
-	nr = vb_unhold(vb, &returning, want);
-	if (!nr) {
-		vb_buf_put(q, buf);
-		return 0;
-	}
-	list_for_each_entry(run, &returning, lru)
-		vb_buf_add(vb, buf, run, vb_run_pages(run));
-	trace_virtio_balloon_deflate(vb->vdev->index, vb_first_pfn(&returning),
+	trace_virtio_balloon_deflate(vb->vdev->index, vb_first_pfn(&buf->runs),
 				     nr);
-
 	/* Once submitted, the buffer may come back at any time. */
-	if (vb->must_tell)
-		list_splice_init(&returning, &buf->runs);
+	if (!vb->must_tell)
+		list_splice_init(&buf->runs, &returning);
+	atomic_long_sub(nr, &vb->held);
 	rc = vb_submit(q, buf);
 	if (rc) {
 		list_splice_init(&buf->runs, &returning);
@@ -1607,48 +1612,87 @@ static long vb_announce(struct vb *vb, struct vb_buf *buf, unsigned int want,
 	return nr;
 }
 
-/* The same, and returning -> free where that is at once */
+/*
+ * One buffer, and returning -> free where that is at once. Return: pages
+ * announced, 0 if the lists have none, or as vb_announce()
+ */
 static long vb_return(struct vb *vb, struct vb_buf *buf, unsigned int want)
 {
 	LIST_HEAD(runs);
-	long nr = vb_announce(vb, buf, want, &runs);
+	long nr;
 
+	if (!vb_collect(vb, buf, want)) {
+		vb_buf_put(&vb->deflateq, buf);
+		return 0;
+	}
+	nr = vb_announce(vb, buf, &runs);
 	if (!list_empty(&runs))
 		vb_release(vb, &runs, nr);
 	return nr;
 }
 
 /*
- * One group of buffers; the pages are freed while the host works on it, so it
- * waits for the first buffer only. Return: pages announced, or if there are
- * none 0 or an error, as vb_announce() and vb_reap_wait()
+ * Fills a group of buffers, while the host works on the last one; it waits for
+ * the first only. Context: sizing work and teardown. Return: 0, or why it has
+ * less: as vb_deflate()
  */
-static long vb_deflate_group(struct vb *vb, unsigned long want,
-			     unsigned long deadline)
+static int vb_collect_group(struct vb *vb, struct list_head *group,
+			    unsigned long want, unsigned long deadline)
 {
 	struct vb_queue *q = &vb->deflateq;
-	unsigned long done = 0;
 	struct vb_buf *buf;
-	LIST_HEAD(runs);
-	unsigned int i;
-	long nr = 1;
+	unsigned int i, nr;
 
-	for (i = 0; i < q->group && done < want && nr > 0; i++) {
+	for (i = 0; i < q->group && want; i++) {
 		buf = i ? vb_buf_get(q, q->reserve) :
 			  vb_buf_wait(vb, q, deadline);
-		if (IS_ERR_OR_NULL(buf)) {
-			nr = PTR_ERR_OR_ZERO(buf);
-			break;
+		if (IS_ERR_OR_NULL(buf))
+			return PTR_ERR_OR_ZERO(buf);
+		WRITE_ONCE(vb->collecting, true);
+		nr = vb_collect(vb, buf, min(want, vb->buf_pages));
+		if (!nr) {
+			vb_buf_put(q, buf);
+			return -ENODATA;
 		}
-		nr = vb_announce(vb, buf, min(want - done, vb->buf_pages),
-				 &runs);
-		done += max(nr, 0L);
+		want -= nr;
+		list_add_tail(&buf->node, group);
+	}
+	return 0;
+}
+
+/*
+ * Announces what is collected when the host is done with the last group, and
+ * frees it while the host works on it. Return: 0 if it announced any, or as
+ * vb_announce()
+ */
+static int vb_announce_group(struct vb *vb, struct list_head *group,
+			     unsigned long *want)
+{
+	struct vb_queue *q = &vb->deflateq;
+	struct vb_buf *buf, *next;
+	unsigned long done = 0;
+	LIST_HEAD(runs);
+	long nr;
+	int rc = 0;
+
+	if (!list_empty(group))
+		vb_pause(vb, q);
+	list_for_each_entry_safe(buf, next, group, node) {
+		list_del(&buf->node);
+		nr = vb_announce(vb, buf, &runs);
+		if (nr > 0)
+			done += nr;
+		else
+			rc = nr;
 	}
 	vb_kick(q);
 	if (!list_empty(&runs))
 		vb_release(vb, &runs, done);
+	smp_store_release(&vb->collecting, false);	/* `returned` first */
+	wake_up_all(&q->wait);
 	vb_reap(vb, q);
-	return done ?: nr;
+	*want -= done;
+	return done ? 0 : rc;
 }
 
 /**
@@ -1666,17 +1710,17 @@ static long vb_deflate_group(struct vb *vb, unsigned long want,
 static int vb_deflate(struct vb *vb, unsigned long want,
 		      unsigned long deadline)
 {
-	long nr = 1;
+	LIST_HEAD(group);
+	int rc = 0, less;
 
-	while (want && nr > 0) {
-		vb_pause(vb, &vb->deflateq);
-		nr = vb_deflate_group(vb, want, deadline);
-		want -= max(nr, 0L);
-		if (want && nr > 0 && vb_step_ends(vb, deadline))
-			nr = -EAGAIN;
+	while (want && !rc) {
+		less = vb_collect_group(vb, &group, want, deadline);
+		rc = vb_announce_group(vb, &group, &want) ?: less;
+		if (want && !rc && vb_step_ends(vb, deadline))
+			rc = -EAGAIN;
 		cond_resched();
 	}
-	return want ? (int)nr ?: -ENODATA : 0;
+	return want ? rc : 0;
 }
 
 /*
@@ -1763,6 +1807,7 @@ static void vb_reclaim(struct vb *vb)
 	while (atomic_long_read(&vb->held)) {
 		nr = vb_unhold(vb, &runs, vb->buf_pages);
 		vb_release(vb, &runs, nr);
+		atomic_long_sub(nr, &vb->held);
 		if (!nr)
 			msleep(VB_BACKOFF_MIN_MS);
 		cond_resched();
@@ -2512,15 +2557,25 @@ static unsigned long vb_urgent_deflate(struct vb *vb, unsigned long want,
 	return done;
 }
 
-/* With MUST_TELL_HOST: until @want pages came back since @before, or enough. */
+/*
+ * With MUST_TELL_HOST: until @want pages came back since @before, or enough.
+ * Sizing may just be freeing what it took from the queue.
+ */
 static void vb_oom_wait(struct vb *vb, long before, unsigned long want)
 {
 	unsigned long deadline = jiffies + VB_PATIENCE;
+	struct vb_queue *q = &vb->deflateq;
+	long enough = before + want;
 	int rc = 0;
 
-	while (!rc && atomic_long_read(&vb->returned) - before < (long)want)
-		rc = READ_ONCE(vb->deflateq.in_flight) ?
-		     vb_reap_wait(vb, &vb->deflateq, deadline) : -ENODATA;
+	while (!rc && atomic_long_read(&vb->returned) < enough) {
+		if (READ_ONCE(q->in_flight))
+			rc = vb_reap_wait(vb, q, deadline);
+		else if (!wait_event_timeout(q->wait, READ_ONCE(q->in_flight) ||
+				atomic_long_read(&vb->returned) >= enough,
+				VB_SLICE))
+			rc = -ENODATA;
+	}
 }
 
 /* Pages that came free, less those that the host has for hints */
@@ -2546,18 +2601,35 @@ static unsigned long vb_oom_reclaim(struct vb *vb)
 	return vb_regained(vb) - before;
 }
 
+/*
+ * No page is to be had, as sizing has some: it cuts its pause short and
+ * announces them. Return: 0 if it had none
+ */
+static unsigned long vb_oom_hurry(struct vb *vb)
+{
+	if (!READ_ONCE(vb->collecting) || READ_ONCE(vb->phase) != VB_RUNNING)
+		return 0;
+	vb_queue_sizing(vb, 0);
+	wait_event_timeout(vb->deflateq.wait,
+			   !smp_load_acquire(&vb->collecting), VB_PATIENCE);
+	return 1;
+}
+
 /* Returns pages, @step of them if it can; how many came free. */
 static unsigned long vb_oom_give(struct vb *vb, unsigned long step)
 {
 	long before = atomic_long_read(&vb->returned);
-	unsigned long done;
+	unsigned long done, freed;
 
-	if (vb_is_broken(vb))
-		return vb_oom_reclaim(vb);
-	done = vb_urgent_deflate(vb, step, true);
-	if (vb->must_tell)
-		vb_oom_wait(vb, before, done);
-	return atomic_long_read(&vb->returned) - before;
+	if (!vb_is_broken(vb)) {
+		done = vb_urgent_deflate(vb, step, true) ?: vb_oom_hurry(vb);
+		if (vb->must_tell)
+			vb_oom_wait(vb, before, done);
+	}
+	freed = atomic_long_read(&vb->returned) - before;
+	if (!freed && vb_is_broken(vb))
+		freed = vb_oom_reclaim(vb);
+	return freed;
 }
 
 /* The balloon's part, with DEFLATE_ON_OOM; pages that came free */
@@ -2589,7 +2661,7 @@ static unsigned long vb_oom_shrink(struct vb *vb)
  * Hinted blocks first: the host only looks at them. Context: under oom_lock, in
  * the task that needs memory. Allocates nothing, takes no lock of the inflate
  * side. Waits for the host only with MUST_TELL_HOST or if no buffer is left,
- * for a few seconds at most. What the sizing work frees meanwhile counts too:
+ * and for sizing if that has the last pages, for a few seconds at most. What the sizing work frees meanwhile counts too:
  * it is just as good for the one who waits.
  */
 static int vb_oom_notify(struct notifier_block *nb, unsigned long unused,

@@ -75,8 +75,9 @@ CANARIES = [
            '\tkfree(vb->stats);\n',
            'virtio_balloon_smoke', r'kmemleak: unreferenced object'),
     Mutant('used_before_ack',
-           '\tif (vb->must_tell)\n'
-           '\t\tlist_splice_init(&returning, &buf->runs);\n', '',
+           '\tif (!vb->must_tell)\n'
+           '\t\tlist_splice_init(&buf->runs, &returning);\n',
+           '\tlist_splice_init(&buf->runs, &returning);\n',
            'virtio_balloon_smoke', r'is free while (owned|returning)'),
     Mutant('double_completion',
            '\t\tq->used(vb, buf);\n\t\tvb_buf_put(q, buf);\n',
@@ -164,9 +165,9 @@ MUTANTS = [
     Mutant('announced_pages_wait',     # B14
            'buf = i ? vb_buf_get(q, q->reserve) :\n'
            '\t\t\t  vb_buf_wait(vb, q, deadline);\n'
-           '\t\tif (IS_ERR_OR_NULL(buf)) {\n\t\t\tnr = PTR',
+           '\t\tif (IS_ERR_OR_NULL(buf))\n\t\t\treturn',
            'buf = vb_buf_wait(vb, q, deadline);\n'
-           '\t\tif (IS_ERR_OR_NULL(buf)) {\n\t\t\tnr = PTR',
+           '\t\tif (IS_ERR_OR_NULL(buf))\n\t\t\treturn',
            'virtio_balloon_sizing', failed('what_is_announced_')),
     Mutant('step_without_end',
            '\treturn time_after(jiffies, deadline) ||\n'
@@ -178,8 +179,11 @@ MUTANTS = [
            'nr ? ULONG_MAX : 0',
            'virtio_balloon_hint', failed('small_blocks_are_not_')),
     Mutant('deflateq_never_empty',
-           '\t\tvb_pause(vb, &vb->deflateq);\n', '',
+           '\tif (!list_empty(group))\n\t\tvb_pause(vb, q);\n', '',
            'virtio_balloon_sizing', failed('each_group_finds_')),
+    Mutant('collected_pages_lost_to_oom',
+           ' ?: vb_oom_hurry(vb);', ';',
+           'virtio_balloon_pressure', failed('the_last_pages_are_there')),
     Mutant('silent_host_not_asked',
            '\t\t\trc = -ETIMEDOUT;\n\t\tvb_nudge(q);\n',
            '\t\t\trc = -ETIMEDOUT;\n',

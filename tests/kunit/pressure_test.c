@@ -288,6 +288,36 @@ static void the_reserve_is_for_the_oom(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, fh_settles(host, 0));
 }
 
+/* Sizing has collected them, and waits until the host is done with others. */
+static void the_last_pages_are_there(struct kunit *test)
+{
+	struct fh *host = guest_plug(test, *(const u64 *)test->param_value);
+	struct guest_call call;
+	unsigned long freed;
+	unsigned int i;
+
+	resize(test, 12 * FH_MIB);
+	guest_set("oom_pages", "1024");
+	fh_policy(host, FH_DEFLATE, holding);
+	fh_target(host, 0);
+	KUNIT_ASSERT_TRUE(test, fh_until(buffers(host, FH_DEFLATE) >= 8));
+	KUNIT_ASSERT_EQ(test, guest_call(&call, oom_call, host), 0);
+	for (i = 0; i < 4; i++) {
+		guest_sleep(HZ / 20);
+		fh_release(host, FH_DEFLATE, 1);
+	}
+	KUNIT_EXPECT_TRUE(test, fh_until(buffers(host, FH_DEFLATE) == 12));
+	fh_policy(host, FH_DEFLATE, prompt);
+	freed = guest_return(&call);
+	if (time_travels()) {
+		KUNIT_EXPECT_GT(test, freed, 0UL);
+		KUNIT_EXPECT_LE(test, call.took, HZ / 10UL);
+	}
+	KUNIT_EXPECT_TRUE(test, fh_settles(host, 0));
+	KUNIT_EXPECT_TRUE(test, fh_until(look(host).returned ==
+					 12L * (long)MIB));
+}
+
 /* With three buffers left it gives what they carry, and waits for no more. */
 static void something_at_once_is_better_than_all_later(struct kunit *test)
 {
@@ -954,6 +984,7 @@ static struct kunit_case cases[] = {
 	KUNIT_CASE(an_oom_stops_inflation),
 	KUNIT_CASE(what_the_host_used_meanwhile_is_held),
 	KUNIT_CASE(the_reserve_is_for_the_oom),
+	KUNIT_CASE_PARAM(the_last_pages_are_there, telling_gen_params),
 	KUNIT_CASE(something_at_once_is_better_than_all_later),
 	KUNIT_CASE(without_a_buffer_it_waits_for_one),
 	KUNIT_CASE(but_for_two_seconds_only),
