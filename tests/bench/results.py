@@ -223,10 +223,11 @@ class Result:
             times = self.times_better(case, metric, against)
             if times is None or times >= goal:
                 continue
-            if goal == 1 and (times >= LEVEL or times >= NOISE and
-                              self.overlap(case, metric, against)):
+            noise = goal == 1 and self.overlap(case, metric, against)
+            if goal == 1 and times >= (NOISE if noise else LEVEL):
                 continue
-            yield f'{times:.2f}x', f'{goal:.3g}x against {against}'
+            yield (f'{times:.2f}x' + ', rounds overlap' * noise,
+                   f'{goal:.3g}x against {against}')
 
     def _too_much(self, case, metric):
         value = self.figure(case, 'ours', metric)

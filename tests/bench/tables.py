@@ -18,7 +18,8 @@ figures of each turn (`performance/*.json`) are what it wrote:
 All depends on the machine, which is named first. Where the acceleration is
 none, all instructions of a guest are emulated, and those of its host are not:
 the time of a guest weighs more there than with KVM. So take the ratios for a
-hint of what your machine does, and measure there.
+hint of what your machine does, and measure there. Where "rounds overlap", more
+of them may turn a figure round.
 """
 
 

@@ -71,6 +71,13 @@ def test_what_is_worse_has_a_line_for_all_cases():
         '0.25x (case)']
 
 
+@pytest.mark.parametrize('stock, ours, noise', [
+    ([1, 2, 3], [2, 3, 4], True), ([1, 2, 3], [4, 5, 6], False)])
+def test_what_may_be_noise_is_marked(stock, ours, noise):
+    line, = tables.not_reached(made(stock, ours))
+    assert (', rounds overlap' in line) == noise
+
+
 def test_a_plot_has_the_last_of_what_is_seen_at_a_time():
     assert show.thinned([(0, 0), (0.01, GIB), (5, GIB)]) == [
         [0.01, 1], [5, 1]]
