@@ -2565,15 +2565,16 @@ static void vb_oom_wait(struct vb *vb, long before, unsigned long want)
 {
 	unsigned long deadline = jiffies + VB_PATIENCE;
 	struct vb_queue *q = &vb->deflateq;
+	atomic_long_t *back = &vb->returned;
 	long enough = before + want;
 	int rc = 0;
 
-	while (!rc && atomic_long_read(&vb->returned) < enough) {
+	while (!rc && atomic_long_read(back) < enough) {
 		if (READ_ONCE(q->in_flight))
 			rc = vb_reap_wait(vb, q, deadline);
-		else if (!wait_event_timeout(q->wait, READ_ONCE(q->in_flight) ||
-				atomic_long_read(&vb->returned) >= enough,
-				VB_SLICE))
+		else if (!wait_event_timeout(q->wait,
+					     atomic_long_read(back) >= enough,
+					     VB_SLICE))
 			rc = -ENODATA;
 	}
 }
@@ -2601,17 +2602,22 @@ static unsigned long vb_oom_reclaim(struct vb *vb)
 	return vb_regained(vb) - before;
 }
 
+static bool vb_collects(struct vb *vb)
+{
+	/* Pairs with vb_announce_group(): `returned` is what came free. */
+	return smp_load_acquire(&vb->collecting);
+}
+
 /*
  * No page is to be had, as sizing has some: it cuts its pause short and
  * announces them. Return: 0 if it had none
  */
 static unsigned long vb_oom_hurry(struct vb *vb)
 {
-	if (!READ_ONCE(vb->collecting) || READ_ONCE(vb->phase) != VB_RUNNING)
+	if (!vb_collects(vb) || READ_ONCE(vb->phase) != VB_RUNNING)
 		return 0;
 	vb_queue_sizing(vb, 0);
-	wait_event_timeout(vb->deflateq.wait,
-			   !smp_load_acquire(&vb->collecting), VB_PATIENCE);
+	wait_event_timeout(vb->deflateq.wait, !vb_collects(vb), VB_PATIENCE);
 	return 1;
 }
 
@@ -2661,8 +2667,9 @@ static unsigned long vb_oom_shrink(struct vb *vb)
  * Hinted blocks first: the host only looks at them. Context: under oom_lock, in
  * the task that needs memory. Allocates nothing, takes no lock of the inflate
  * side. Waits for the host only with MUST_TELL_HOST or if no buffer is left,
- * and for sizing if that has the last pages, for a few seconds at most. What the sizing work frees meanwhile counts too:
- * it is just as good for the one who waits.
+ * and for sizing if that has the last pages, for a few seconds at most. What
+ * the sizing work frees meanwhile counts too: it is just as good for the one
+ * who waits.
  */
 static int vb_oom_notify(struct notifier_block *nb, unsigned long unused,
 			 void *parm)
