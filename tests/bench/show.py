@@ -88,5 +88,8 @@ EXPERIMENTS = (
               {'mem': '2G', 'smp': 1}),),
         arms=(STOCK, OURS), plot=plot,
         notes='The plot is of the median round. Work lost and percentiles '
-        'are as in `disturb`.'),
+        'are as in `disturb`. QEMU discards memory 4 KiB at a time, and for '
+        'each piece its kernel interrupts every CPU that runs a part of the '
+        'guest just then: a piece took 16 us here while the program ran, and '
+        '2 us while it did not.'),
 )
