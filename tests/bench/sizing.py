@@ -154,7 +154,10 @@ EXPERIMENTS = (
         'two versions of QEMU',
         measure, metrics(), variants('4G'),
         variants('1G')[:1] + variants('1G')[-2:-1], shown=SHOWN,
-        notes='`init` is `init_on_alloc`. The newer QEMU\'s device works in '
+        notes='`init` is `init_on_alloc`, Debian\'s default being 1: mm fills '
+        'what a balloon takes with zeroes, whatever its driver asks for '
+        '(`post_alloc_hook()`), which without acceleration is most of all '
+        'that inflating costs. The newer QEMU\'s device works in '
         'its main thread: wall time over that thread\'s CPU time is 1 if the '
         'device never waits for the guest.'),
     Experiment(
