@@ -1391,9 +1391,11 @@ static bool vb_holds_off(struct vb *vb)
 }
 
 /*
- * Fills a group of buffers, while the host works on the last one; it waits for
- * the first only, as what is filled is neither the guest's nor the host's.
- * Context: sizing work. Return: 0, or why it has less: as vb_inflate()
+ * Fills a group of buffers; it waits for the first only, as what is filled is
+ * neither the guest's nor the host's. Not while the host works on the last one:
+ * for each 4 KiB that it discards its kernel interrupts every CPU that runs a
+ * part of the guest. Context: sizing work. Return: 0, or why it has less: as
+ * vb_inflate()
  */
 static int vb_fill_group(struct vb *vb, struct list_head *group,
 			 struct vb_block *block, unsigned long want,
@@ -1431,21 +1433,20 @@ static int vb_may_offer(struct vb *vb)
 }
 
 /*
- * Offers what is filled when the host is done with the last group, or frees it
- * if the guest needs memory by then. A page that came back a moment ago may
- * have been taken again: the host must hear of its return first, which only the
- * end of all deflation shows, as the two queues have no order.
+ * Offers what is filled, or frees it if the guest needs memory by then. A page
+ * that came back a moment ago may have been taken again: the host must hear of
+ * its return first, which only the end of all deflation shows, as the two
+ * queues have no order.
  */
 static int vb_offer_group(struct vb *vb, struct list_head *group,
 			  unsigned long *want, unsigned long deadline)
 {
 	struct vb_buf *buf, *next;
 	unsigned int nr;
-	int rc = vb_may_offer(vb);
+	int rc;
 
-	if (!rc)
-		vb_pause(vb, &vb->inflateq);
-	rc = rc ?: vb_drain(vb, &vb->deflateq, deadline) ?: vb_may_offer(vb);
+	rc = vb_may_offer(vb) ?: vb_drain(vb, &vb->deflateq, deadline) ?:
+	     vb_may_offer(vb);
 	list_for_each_entry_safe(buf, next, group, node) {
 		list_del(&buf->node);
 		nr = buf->nr_pages;
@@ -1481,6 +1482,7 @@ static int vb_inflate(struct vb *vb, unsigned long *want)
 
 	WRITE_ONCE(vb->taker, current);
 	while (*want && !rc) {
+		vb_pause(vb, &vb->inflateq);
 		less = vb_holds_off(vb) ? -EBUSY :
 		       vb_fill_group(vb, &group, &block, *want, deadline);
 		rc = vb_offer_group(vb, &group, want, deadline) ?: less;

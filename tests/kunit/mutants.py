@@ -156,11 +156,11 @@ MUTANTS = [
            '\tneed = vb->target - atomic_long_read(&vb->held);\n',
            'virtio_balloon_sizing', failed('b16_')),
     Mutant('offered_before_returned',    # B12
-           'rc = rc ?: vb_drain(vb, &vb->deflateq, deadline) ?: ',
-           'rc = rc ?: ',
+           'vb_may_offer(vb) ?: vb_drain(vb, &vb->deflateq, deadline) ?:\n',
+           '',
            'virtio_balloon_sizing', failed('all_deflation_ends_')),
     Mutant('queue_never_empty',
-           '\tif (!rc)\n\t\tvb_pause(vb, &vb->inflateq);\n', '',
+           '\t\tvb_pause(vb, &vb->inflateq);\n', '',
            'virtio_balloon_sizing', failed('each_group_finds_')),
     Mutant('announced_pages_wait',     # B14
            'buf = i ? vb_buf_get(q, q->reserve) :\n'
