@@ -405,7 +405,7 @@ struct vb {
 
 	atomic_long_t offered;		/* pages on the inflateq */
 	atomic_long_t held;		/* pages `actual` counts */
-	bool collecting;		/* sizing has some of those */
+	bool collecting;		/* some are in buffers, to be announced */
 	atomic_long_t returned;		/* pages freed after deflating, ever */
 
 	/* Sizing work only; the status file reads them. */
