@@ -70,12 +70,6 @@ static void expect_free(struct kunit *test, long before)
 	KUNIT_EXPECT_TRUE(test, fh_until(guest_free_pages() > before - SLACK));
 }
 
-/* So much later things may happen where work takes time as well. */
-static unsigned long grace(void)
-{
-	return time_travels() ? 0 : 20 * HZ;
-}
-
 /* It saw that the device failed, and the guest has its pages. */
 static void expect_broken(struct kunit *test)
 {

@@ -4,6 +4,7 @@
 #define SUITES_H
 
 #include <kunit/test.h>
+#include <linux/jiffies.h>
 
 #ifdef CONFIG_UML_TIME_TRAVEL_SUPPORT
 #include <linux/time-internal.h>
@@ -20,6 +21,12 @@ static inline bool time_travels(void)
 #else
 	return false;
 #endif
+}
+
+/* So many ticks later things may happen where work takes time as well. */
+static inline unsigned long grace(void)
+{
+	return time_travels() ? 0 : 20 * HZ;
 }
 
 /* For tests that wait for more than about 20 s */
