@@ -80,6 +80,13 @@ def available():
     return int(re.search(r'MemAvailable: +(\d+)', text)[1]) << 10
 
 
+def processor_time():
+    """Of all CPUs, since this machine booted: (all, what its host took)."""
+    with open('/proc/stat', encoding='ascii') as file:
+        ticks = list(map(int, file.readline().split()[1:9]))
+    return sum(ticks), ticks[7]
+
+
 def missing(case):
     """Why a case cannot be run here; '' if it can."""
     if case.options.get('qemu') == 'new' and \
@@ -109,7 +116,7 @@ class Result:
 
     def run(self, rounds, quick, say, save):
         """The arms take turns, ROUNDS times a case."""
-        start = time.monotonic()
+        start, before = time.monotonic(), processor_time()
         self.data.update(rounds=rounds, quick=quick,
                          arms=[arm.name for arm in self.what.arms])
         for case in self.what.quick if quick else self.what.cases:
@@ -123,10 +130,16 @@ class Result:
                  'figures': {arm.name: {} for arm in self.what.arms}})
             for number in range(rounds):
                 self._round(case, number, say)
-                self.data['seconds'] = round(time.monotonic() - start)
+                self._took(start, before)
                 save()
-        self.data['seconds'] = round(time.monotonic() - start)
+        self._took(start, before)
         save()
+
+    def _took(self, start, before):
+        total, stolen = (now - then
+                         for now, then in zip(processor_time(), before))
+        self.data.update(seconds=round(time.monotonic() - start),
+                         stolen=rounded(stolen / max(total, 1)))
 
     def _round(self, case, number, say):
         for arm in self.what.arms:

@@ -104,6 +104,14 @@ def not_reached(result):
             for (metric, goal), found in goals.items()]
 
 
+def stolen(result):
+    """What other machines on the same host took of this one's time."""
+    share = result.data.get('stolen')
+    return '' if share is None else (
+        f' Meanwhile this machine\'s own host kept {share:.1%} of the time of '
+        'its CPUs from it.')
+
+
 def section(result):
     """Everything about one experiment."""
     arms = ' / '.join(arm.label for arm in result.arms())
@@ -111,7 +119,7 @@ def section(result):
              result.what.about[0].upper() + result.what.about[1:] + '.',
              f'    {command(result)}',
              f'{arms} (times better than the kernel\'s own); medians of '
-             f'{result.data["rounds"]}.', table(result),
+             f'{result.data["rounds"]}.{stolen(result)}', table(result),
              f'![{result.what.name}]({FOLDER}/{result.what.name}.svg)']
     if result.what.notes:
         parts.insert(2, result.what.notes)

@@ -103,6 +103,13 @@ def test_a_table_says_which_rounds_count():
         tables.table(result)
 
 
+def test_a_section_says_what_time_was_missing():
+    result = made([1], [2])
+    assert 'kept' not in tables.section(result)
+    result.data['stolen'] = 0.0123
+    assert 'host kept 1.2% of' in tables.section(result)
+
+
 def test_a_table_of_sizes_says_what_size_costs():
     result = made([2.0], [1.0])
     larger = made([3.0], [1.1]).cases[0]
@@ -132,6 +139,7 @@ def test_arms_take_turns_and_one_may_fail(tmp_path):
     assert data['cases'][0]['figures'] == {'stock': {'time': [1.2346]},
                                            'ours': {'time': [1.2346] * 2}}
     assert len(data['errors']) == 1 and 'no' in data['errors'][0]
+    assert 0 <= data['stolen'] < 1
     assert results.load([what], tmp_path)['test'].data == data
 
 
