@@ -239,7 +239,7 @@ class Result:
             noise = goal == 1 and self.overlap(case, metric, against)
             if goal == 1 and times >= (NOISE if noise else LEVEL):
                 continue
-            yield (f'{times:.2f}x' + ', rounds overlap' * noise,
+            yield (f'{times:.3g}x' + ', rounds overlap' * noise,
                    f'{goal:.3g}x against {against}')
 
     def _too_much(self, case, metric):
