@@ -159,7 +159,8 @@ EXPERIMENTS = (
         '(`post_alloc_hook()`), which without acceleration is most of all '
         'that inflating costs. The newer QEMU\'s device works in '
         'its main thread: wall time over that thread\'s CPU time is 1 if the '
-        'device never waits for the guest.'),
+        'device never waits for the guest. That thread also says 250 times a '
+        'second what `actual` is.'),
     Experiment(
         'device', 'what the device sees of a GiB: kicks, interrupts, '
         'configuration accesses, runs of PFNs',
