@@ -1327,7 +1327,8 @@ static void vb_link(struct list_head *pages, struct page *run)
 
 /*
  * Hands a run to mm's list as single pages that can be migrated. Each costs as
- * much as all of inflating it, hence not while the host waits for memory.
+ * much as all of inflating it, hence not while the host waits for memory, unless
+ * mm waits for the pages.
  */
 static void vb_enlist_run(struct vb *vb, struct page *run)
 {
@@ -1365,19 +1366,24 @@ static bool vb_rests(struct vb *vb)
 	       state != VB_BROKEN;
 }
 
+static bool vb_may_enlist(struct vb *vb)
+{
+	return vb_rests(vb) || (READ_ONCE(vb->eager) && !vb_is_broken(vb));
+}
+
 static void vb_enlist_later(struct vb *vb, unsigned long delay)
 {
 	vb_queue_work(vb, vb->wq, &vb->enlist, delay);
 }
 
-/* The sizing work queues this when it comes to rest. */
+/* The sizing work queues this when it comes to rest, or memory is to go. */
 static void vb_enlist_work(struct work_struct *work)
 {
 	struct vb *vb = container_of(to_delayed_work(work), struct vb, enlist);
 	unsigned long nr, done = 0;
 
 	do {
-		nr = vb_rests(vb) ? vb_enlist_one(vb) : 0;
+		nr = vb_may_enlist(vb) ? vb_enlist_one(vb) : 0;
 		done += nr;
 		cond_resched();
 	} while (nr && done < VB_ENLIST_STEP);
@@ -1481,11 +1487,13 @@ static int vb_inflate(struct vb *vb, unsigned long *want)
 	int rc = 0, less;
 
 	WRITE_ONCE(vb->taker, current);
+	vb_pause(vb, &vb->inflateq);
 	while (*want && !rc) {
-		vb_pause(vb, &vb->inflateq);
 		less = vb_holds_off(vb) ? -EBUSY :
 		       vb_fill_group(vb, &group, &block, *want, deadline);
 		rc = vb_offer_group(vb, &group, want, deadline) ?: less;
+		if (!rc && *want)
+			vb_pause(vb, &vb->inflateq);
 		if (!rc && vb_step_ends(vb, deadline))
 			rc = -EAGAIN;
 	}
@@ -2226,6 +2234,8 @@ static void vb_hint_work(struct work_struct *work)
 	}
 	if (progress)
 		vb->hint_since = ktime_get();
+	if (READ_ONCE(vb->eager) && READ_ONCE(vb->hint_pressed))
+		vb_hint_free_all(vb);
 	vb_hint_read(vb);
 	stale = vb->hint_wanted != vb->hint_begun;
 	if (stale && vb->hint_open)
@@ -2481,10 +2491,12 @@ static void vb_sizing_work(struct work_struct *work)
 		vb_reclaim(vb);
 	}
 	vb_set_state(vb, state);
-	if (rc != -EAGAIN) {
+	if (rc != -EAGAIN)
 		vb_publish_now(vb);
-		vb_enlist_later(vb, READ_ONCE(vb->eager) ? 0 : VB_ENLIST_DELAY);
-	}
+	if (READ_ONCE(vb->eager))
+		vb_enlist_later(vb, 0);
+	else if (rc != -EAGAIN)
+		vb_enlist_later(vb, VB_ENLIST_DELAY);
 	if (vb_awaits(vb))
 		delay = min_t(long, delay, VB_STALL_RETRY);
 	if (delay >= 0)
@@ -2623,6 +2635,16 @@ static unsigned long vb_oom_hurry(struct vb *vb)
 	return 1;
 }
 
+/*
+ * The last pages may be announced, and with MUST_TELL_HOST not free yet. Return:
+ * 0 if none are, or the host does not answer
+ */
+static unsigned long vb_oom_awaits(struct vb *vb)
+{
+	return READ_ONCE(vb->state) != VB_STALLED &&
+	       READ_ONCE(vb->deflateq.in_flight);
+}
+
 /* Returns pages, @step of them if it can; how many came free. */
 static unsigned long vb_oom_give(struct vb *vb, unsigned long step)
 {
@@ -2630,7 +2652,8 @@ static unsigned long vb_oom_give(struct vb *vb, unsigned long step)
 	unsigned long done, freed;
 
 	if (!vb_is_broken(vb)) {
-		done = vb_urgent_deflate(vb, step, true) ?: vb_oom_hurry(vb);
+		done = vb_urgent_deflate(vb, step, true) ?:
+		       vb_oom_hurry(vb) ?: vb_oom_awaits(vb);
 		if (vb->must_tell)
 			vb_oom_wait(vb, before, done);
 	}
@@ -2786,6 +2809,7 @@ static int vb_pressure_start(struct vb *vb)
 	vb->oom_nb.notifier_call = vb_oom_notify;
 	vb->oom_nb.priority = VB_OOM_PRIORITY;
 	vb->memory_nb.notifier_call = vb_memory_notify;
+	WRITE_ONCE(vb->eager, false);
 	rc = register_oom_notifier(&vb->oom_nb);
 	if (!rc)
 		rc = register_memory_notifier(&vb->memory_nb);
@@ -2881,6 +2905,8 @@ static int vb_migrate(struct balloon_dev_info *info, struct page *newpage,
 					     page_to_pfn(page), 1);
 		atomic_long_inc(&vb->migrated);
 		vb_keep_spare(vb, newpage);
+	} else if (vb_is_broken(vb)) {
+		vb_queue_sizing(vb, 0);		/* which resets the device */
 	}
 	rcu_read_unlock();
 	return rc;

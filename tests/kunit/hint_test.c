@@ -641,6 +641,20 @@ static void memory_that_goes_offline_takes_them(struct kunit *test)
 	fh_policy(host, FH_HINT, prompt);
 }
 
+/* Those too that the host uses a moment later */
+static void memory_that_goes_offline_takes_the_rest(struct kunit *test)
+{
+	struct fh *host = guest_plug(test, HINT);
+
+	half_used(test, host);
+	inside_memory(&host->dev->vdev, MEM_GOING_OFFLINE);
+	KUNIT_EXPECT_NE(test, look(host).hinting, 0L);
+	fh_policy(host, FH_HINT, prompt);
+	KUNIT_EXPECT_TRUE(test, fh_until(!look(host).hinting &&
+					 !look(host).hinted));
+	inside_memory(&host->dev->vdev, MEM_OFFLINE);
+}
+
 /* The shrinker finds what the host used since the driver looked last. */
 static void reclaim_takes_them(struct kunit *test)
 {
@@ -760,6 +774,7 @@ static struct kunit_case cases[] = {
 	KUNIT_CASE(it_is_watched_for_a_second),
 	KUNIT_CASE(it_rests_after_a_round),
 	KUNIT_CASE(memory_that_goes_offline_takes_them),
+	KUNIT_CASE(memory_that_goes_offline_takes_the_rest),
 	KUNIT_CASE(reclaim_takes_them),
 	KUNIT_CASE(an_oom_takes_what_was_just_used),
 	KUNIT_CASE(sizing_at_its_floor_takes_them),

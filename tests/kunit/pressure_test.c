@@ -317,6 +317,32 @@ static void the_last_pages_are_there(struct kunit *test)
 					 12L * (long)MIB));
 }
 
+/* All that there was is announced, and free when the host answers. */
+static void what_is_announced_is_worth_waiting_for(struct kunit *test)
+{
+	struct fh *host = guest_plug(test, OOM | MUST_TELL);
+	struct guest_call call;
+	unsigned long start;
+
+	resize(test, 8 * FH_MIB);
+	fh_policy(host, FH_DEFLATE, holding);
+	fh_target(host, 0);
+	KUNIT_ASSERT_TRUE(test, fh_until(buffers(host, FH_DEFLATE) == 8));
+	KUNIT_ASSERT_TRUE(test, fh_until(!look(host).held));
+	KUNIT_ASSERT_EQ(test, guest_call(&call, oom_call, host), 0);
+	guest_sleep(HZ / 10);
+	fh_release(host, FH_DEFLATE, 1);
+	KUNIT_EXPECT_EQ(test, guest_return(&call), MIB);
+	KUNIT_EXPECT_LE(test, call.took, HZ / 5 + grace());
+
+	KUNIT_EXPECT_TRUE(test, fh_until(in_state(host, "stalled")));
+	start = jiffies;
+	KUNIT_EXPECT_EQ(test, oom(host), 0UL);
+	expect_at_once(test, start);
+	fh_policy(host, FH_DEFLATE, prompt);
+	KUNIT_EXPECT_TRUE(test, fh_settles(host, 0));
+}
+
 /* With three buffers left it gives what they carry, and waits for no more. */
 static void something_at_once_is_better_than_all_later(struct kunit *test)
 {
@@ -984,6 +1010,7 @@ static struct kunit_case cases[] = {
 	KUNIT_CASE(what_the_host_used_meanwhile_is_held),
 	KUNIT_CASE(the_reserve_is_for_the_oom),
 	KUNIT_CASE_PARAM(the_last_pages_are_there, telling_gen_params),
+	KUNIT_CASE(what_is_announced_is_worth_waiting_for),
 	KUNIT_CASE(something_at_once_is_better_than_all_later),
 	KUNIT_CASE(without_a_buffer_it_waits_for_one),
 	KUNIT_CASE(but_for_two_seconds_only),
