@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Allocations fail: each one in turn while a device is probed or wakes up, all
- * of them while mm or the power management call the driver, and many of them
- * while its works are at work. The device works or is refused; what failed once
- * works when it is tried again; nothing is lost (fh_end() looks for pages, and
- * who runs this for the rest, with kmemleak).
+ * Allocations fail: each one in turn while a device is probed or wakes up and
+ * while it sizes and hints, all of them while mm or the power management call
+ * the driver, and many of them while its works are at work. The device works or
+ * is refused; what failed once works when it is tried again; nothing is lost
+ * (fh_end() looks for pages, and who runs this for the rest, with kmemleak).
  *
  * Needs CONFIG_FAILSLAB, CONFIG_FAIL_PAGE_ALLOC, CONFIG_FAULT_INJECTION_DEBUG_FS
  * and debugfs at its place.
@@ -15,6 +15,7 @@
 #include <linux/fs.h>
 #include <linux/memory.h>
 #include <linux/mm.h>
+#include <linux/sched/task.h>
 #include <linux/suspend.h>
 
 #include "compat.h"
@@ -308,6 +309,141 @@ static void freeze_never_fails(struct kunit *test)
 	tell(test, "freeze", &sweep);
 }
 #endif
+
+/*
+ * Each allocation of a work: the nth after it has read what the host wants
+ */
+
+struct worker {
+	u32 reads;			/* where in the configuration */
+	unsigned int nth;
+	struct task_struct *task;
+};
+
+static void arm_worker(struct fh *host, enum fh_event_type type, u32 arg)
+{
+	struct worker *worker = host->hook_data;
+
+	if (type != FH_EV_READ || arg != worker->reads || worker->task ||
+	    !(current->flags & PF_WQ_WORKER))
+		return;
+	worker->task = get_task_struct(current);
+	arm_now(worker->nth);
+}
+
+static void arm_next(struct fh *host, struct worker *worker)
+{
+	worker->task = NULL;
+	host->hook_data = worker;
+	host->hook = arm_worker;
+}
+
+/* Whether one of its allocations has failed */
+static bool disarm_worker(struct kunit *test, struct fh *host,
+			  struct worker *worker)
+{
+	bool failed;
+
+	host->hook = NULL;
+	KUNIT_ASSERT_NOT_NULL(test, worker->task);
+	failed = !xchg(&worker->task->fail_nth, 0);
+	put_task_struct(worker->task);
+	return failed;
+}
+
+static bool sizing_fails_at(struct kunit *test, struct fh *host, u32 target,
+			    unsigned int nth)
+{
+	struct worker worker = {
+		.reads = offsetof(struct virtio_balloon_config, num_pages),
+		.nth = nth,
+	};
+	bool settled;
+
+	arm_next(host, &worker);
+	fh_target(host, target);
+	settled = fh_settles(host, target);
+	KUNIT_EXPECT_TRUE(test, settled);
+	return disarm_worker(test, host, &worker);
+}
+
+static void inflation_survives_the_failure_of_each_allocation(struct kunit *test)
+{
+	const u32 target = 8 * FH_MIB + 3 * FH_PPP;
+	struct fh *host = test->priv;
+	struct sweep sweep = {};
+	long before;
+
+	plug(test, host, 0);
+	expect_works(test, host, target);
+	expect_works(test, host, 0);
+	before = guest_free_pages();
+	while (sizing_fails_at(test, host, target, sweep.failed + 1)) {
+		sweep.failed++;
+		expect_works(test, host, 0);
+	}
+	expect_works(test, host, 0);
+	expect_free_again(test, before);
+	KUNIT_EXPECT_GE(test, sweep.failed, 4U);
+	tell(test, "inflating", &sweep);
+}
+
+/* Debugging aids of the kernel make allocations of their own now and then. */
+static void deflation_allocates_nothing(struct kunit *test)
+{
+	struct fh *host = test->priv;
+	unsigned int i;
+
+	plug(test, host, FH_BIT(MUST_TELL_HOST));
+	for (i = 0; i < 3; i++) {
+		expect_works(test, host, GOAL);
+		if (!sizing_fails_at(test, host, 0, 1))
+			return;
+	}
+	KUNIT_FAIL(test, "it made an allocation three times");
+}
+
+static bool hinting_fails_at(struct kunit *test, struct fh *host, u32 id,
+			     unsigned int nth)
+{
+	struct worker worker = {
+		.reads = offsetof(struct virtio_balloon_config,
+				  free_page_hint_cmd_id),
+		.nth = nth,
+	};
+	bool ended, freed;
+
+	arm_next(host, &worker);
+	fh_hint(host, id);
+	ended = fh_until(host->hint_begun == id && !host->hint_open);
+	fh_hint(host, VIRTIO_BALLOON_CMD_ID_DONE);
+	freed = fh_until(!inside(vdev_of(host)).hinted &&
+			 !inside(vdev_of(host)).hinting);
+	KUNIT_EXPECT_TRUE(test, ended);
+	KUNIT_EXPECT_TRUE(test, freed);
+	return disarm_worker(test, host, &worker);
+}
+
+static void hinting_survives_the_failure_of_each_allocation(struct kunit *test)
+{
+	struct fh *host = test->priv;
+	struct sweep sweep = {};
+	unsigned int nth = 1;
+	long before;
+
+	plug(test, host, FH_BIT(FREE_PAGE_HINT));
+	hinting_fails_at(test, host, HINT_ID, UINT_MAX);
+	before = guest_free_pages();
+	while (hinting_fails_at(test, host, HINT_ID + nth, nth)) {
+		sweep.failed++;
+		/* Where time is real, not each of hundreds */
+		nth += time_travels() ? 1 : 1 + nth / 4;
+	}
+	expect_free_again(test, before);
+	KUNIT_EXPECT_GT(test, nth, 16U);
+	expect_works(test, host, GOAL);
+	tell(test, "hinting", &sweep);
+}
 
 /*
  * Called by others: nothing to allocate
@@ -705,6 +841,9 @@ static struct kunit_case cases[] = {
 	KUNIT_CASE(pm_notifier_allocates_nothing),
 	KUNIT_CASE(sleeps_with_no_memory_at_all),
 #endif
+	KUNIT_CASE(inflation_survives_the_failure_of_each_allocation),
+	KUNIT_CASE(deflation_allocates_nothing),
+	KUNIT_CASE(hinting_survives_the_failure_of_each_allocation),
 	KUNIT_CASE(oom_notifier_allocates_nothing),
 	KUNIT_CASE(oom_notifier_allocates_nothing_for_waiting),
 	KUNIT_CASE(shrinker_allocates_nothing),

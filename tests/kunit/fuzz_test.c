@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * A host that does anything, in any order: random steps, and after each of them
- * what must be true whatever the host does.
+ * what must be true whatever the host does. Pages are counted on both sides
+ * after 16 steps, and looked into after 64: for that the host has to fetch what
+ * it was given, which it does not always do.
  *
  * A case is made of rounds. Each has a host, a device and random numbers of its
  * own. Where time travels, the same seed and steps= replay all of it exactly, as
