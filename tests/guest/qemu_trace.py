@@ -2,6 +2,7 @@
 """QEMU's trace: what driver and device do to each other."""
 
 import collections
+import os
 import pathlib
 import re
 
@@ -14,6 +15,9 @@ TRACE_LINE = re.compile(r'(?:\d+@\d+[.:]\d+:?\s*)?([a-z_]\w*) (.*)')
 TRACE_VQ = re.compile(r'vdev (\S+)(?: n (\d+))? vq (\S+)')
 TRACE_EVENTS = ('virtio_balloon_*', 'virtio_queue_notify', 'virtio_notify',
                 'virtio_set_status', 'virtqueue_pop')
+# Those that PFNs come from: inflateq and deflateq. The others are served in
+# between, some by a thread of their own.
+OF_PFNS = (0, 1)
 
 
 class TraceView:
@@ -86,6 +90,14 @@ class Trace:
         self._learn()
         self.start = self.offset
 
+    def forget(self):
+        """mark(), and what was before takes no space any more.
+
+        QEMU goes on writing where it was. To be called when nothing happens.
+        """
+        self.mark()
+        os.truncate(self.path, 0)
+
     def _learn(self):
         text = self._read(self.offset)
         for name, rest in self._events(text):
@@ -141,8 +153,9 @@ class _TraceReader:
     def _virtio_queue_notify(self, rest):
         queue = self._of_balloon(TRACE_VQ.match(rest)[3])
         if queue is not None:
-            self.queue = queue
             self.view.kicks[queue] += 1
+        if queue in OF_PFNS:
+            self.queue = queue
 
     def _virtio_notify(self, rest):
         queue = self._of_balloon(TRACE_VQ.match(rest)[3])
@@ -151,7 +164,7 @@ class _TraceReader:
 
     def _virtqueue_pop(self, rest):
         queue = self._of_balloon(rest.split()[1])
-        if queue is not None:
+        if queue in OF_PFNS:
             self.queue = queue
             self.view.buffers.append(Buffer(queue, []))
 

@@ -362,6 +362,8 @@ def test_the_host_sees_the_balloon_and_its_stream():
         assert view.config_writes[-1] == 256 * MIB // 4096
         ballooned.trace.mark()
         assert ballooned.trace.view().pfns() == []
+        ballooned.trace.forget()
+        assert ballooned.trace.path.stat().st_blocks < 128
         ballooned.balloon_to(ballooned.size)
         view = ballooned.trace.view()
         assert len(view.pfns(1)) == 256 * MIB // 4096

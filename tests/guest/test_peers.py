@@ -8,12 +8,16 @@ avocado-vt (tp-qemu) for QEMU's balloon.
 
 import pathlib
 import re
+import signal
 import time
 
 import pytest
 
 from guest import GIB, KIB, MIB, PAGE, boot, wait_for
 from test_lifecycle import SPARE
+from test_power import (AFTER_ANSWER, go_on_as, use_swap, wait_hibernated,
+                        with_swap)
+from test_reporting import reports, use
 from test_sizing import DEFLATE, free, held_after, seeded, wait_counted
 
 pytestmark = [pytest.mark.thorough, pytest.mark.time_limit(3600)]
@@ -105,21 +109,94 @@ def test_a_hundred_plugs(driver):
         assert free(running) >= before - SPARE
 
 
-def test_ratios_with_sleep_in_between(driver):
-    """N02, N06, T2: half, suspend, three quarters, suspend, four fifths."""
-    with boot(smp=2, driver=driver, suspend=True, trace=True) as running:
-        total, before = running.meminfo()['MemTotal'], free(running)
-        for percent in (50, 75, 80, 50):
-            target = running.size * percent // 100 // PAGE * PAGE
-            running.balloon_to(target)
-            running.trace.mark()
-            running.suspend()
-            back = len(running.trace.view().pfns(DEFLATE))
-            assert back == (running.size - target) // PAGE
-            running.wait_actual(target)
-        running.balloon_to(running.size)
-        wait_for(lambda: running.meminfo()['MemTotal'],
+def take_ratio(running, percent):
+    """Leave that much to the guest; the size in bytes."""
+    target = running.size * percent // 100 // PAGE * PAGE
+    running.balloon_to(target)
+    wait_counted(running, running.size - target)
+    running.trace.mark()
+    return target
+
+
+def check_all_came_back(running, target):
+    """Since take_ratio() each page that the host had was announced, once."""
+    assert len(running.trace.view().pfns(DEFLATE)) == \
+        (running.size - target) // PAGE
+
+
+def suspend_at(running, *ratios):
+    """Suspend to RAM with the balloon at each of them."""
+    for percent in ratios:
+        target = take_ratio(running, percent)
+        running.suspend()
+        check_all_came_back(running, target)
+        running.wait_actual(target)
+
+
+def test_ratios_with_sleep_in_between(driver, tmp_path):
+    """N02, N06, T2: half, S3, three quarters, S4, four fifths, S3, half."""
+    options = {'smp': 2, 'suspend': True, 'trace': True,
+               **with_swap(tmp_path)}
+    with boot(driver=driver, **options) as first:
+        use_swap(first)
+        total, before = first.meminfo()['MemTotal'], free(first)
+        suspend_at(first, 50)
+        target = take_ratio(first, 75)
+        first.spawn(f'{AFTER_ANSWER}; echo disk >/sys/power/state')
+        wait_hibernated(first)
+        check_all_came_back(first, target)
+    with boot(driver=None, **options) as second:
+        second.balloon(target)
+        go_on_as(second)
+        second.wait_actual(target)
+        suspend_at(second, 80, 50)
+        second.balloon_to(second.size)
+        wait_for(lambda: second.meminfo()['MemTotal'],
                  lambda now: now == total, 30, 'MemTotal')
+        assert free(second) >= before - SPARE
+
+
+def pause(running):
+    """The machine stands still, and its clock with it."""
+    running.stop()
+    time.sleep(60)
+    running.cont()
+
+
+def freeze(running):
+    """QEMU gets no time, and the guest sees that time has passed.
+
+    More than the driver waits for anything, and less than after which the
+    guest's kernel complains of its CPUs.
+    """
+    running.process.send_signal(signal.SIGSTOP)
+    time.sleep(18)
+    running.process.send_signal(signal.SIGCONT)
+
+
+@pytest.mark.parametrize('stall', [pause, freeze])
+def test_a_host_that_stands_still(stall, driver):
+    """N31: with the balloon on its way, either way; all goes on."""
+    with boot(smp=2, driver=driver, trace=True,
+              free_page_reporting=True) as running:
+        before = free(running)
+        for target in (320 * MIB, running.size):
+            old = running.actual()
+            running.balloon(target)
+            wait_for(running.actual, lambda now: now != old, 30,
+                     'the balloon to move', 0.005)
+            assert running.actual() != target
+            stall(running)
+            running.wait_actual(target)
+            wait_counted(running, running.size - target)
+            assert len(held_after(running.trace.view())) == \
+                (running.size - target) // PAGE
+        assert running.status()['state'] == 'idle'
+        assert 'broken' not in running.dmesg()
+        reported = reports(running)
+        use(running, 256)
+        wait_for(lambda: reports(running), lambda now: now > reported, 30,
+                 'free pages to be reported')
         assert free(running) >= before - SPARE
 
 

@@ -236,6 +236,36 @@ def test_suspend_to_ram(sleeper, amid, wish):
 
 # S4
 
+def with_swap(directory):
+    """Options of boot() for guests that share 512 MiB of swap space."""
+    disk = directory / 'disk'
+    if not disk.exists():
+        with open(disk, 'wb') as file:
+            file.truncate(512 * MIB)
+    return {'modules': ('virtio_blk',),
+            'extra': ('-device', 'virtio-blk-pci,drive=disk', '-drive',
+                      f'file={disk},format=raw,if=none,id=disk,cache=unsafe')}
+
+
+def use_swap(running):
+    """Let it have the swap space that nobody used yet."""
+    running.sh('mkswap /dev/vda && swapon /dev/vda')
+
+
+def wait_hibernated(running):
+    """It powers itself off."""
+    running.ended = True
+    assert running.process.wait(PATIENCE) == 0
+
+
+def go_on_as(running):
+    """A guest that was just booted becomes the one that hibernated."""
+    number = running.sh('cat /sys/block/vda/dev').strip()
+    running.spawn(f'{AFTER_ANSWER}; echo {number} >/sys/power/resume')
+    wait_for(running.console, lambda log: AWAKE['disk'] in log, PATIENCE,
+             'the image to run')
+
+
 @pytest.mark.parametrize('amid, wish', [
     pytest.param(False, 'same', marks=pytest.mark.thorough),
     (True, 'nothing')])
@@ -246,31 +276,21 @@ def test_hibernation(amid, wish, driver, tmp_path):
     it is written does the driver inflate. The new host gets what it wants:
     what the old one had, or nothing although the guest inflated.
     """
-    disk = tmp_path / 'disk'
-    with open(disk, 'wb') as file:
-        file.truncate(512 * MIB)
     wanted = {'same': TAKEN, 'nothing': 0}[wish]
-    options = {'trace': True, 'modules': ('virtio_blk',),
-               'extra': ('-device', 'virtio-blk-pci,drive=disk', '-drive',
-                         f'file={disk},format=raw,if=none,id=disk,'
-                         'cache=unsafe')}
+    options = {'trace': True, **with_swap(tmp_path)}
     with boot(driver=driver, **options) as first:
-        first.sh('mkswap /dev/vda && swapon /dev/vda')
+        use_swap(first)
         total, before = first.meminfo()['MemTotal'], free(first)
         hog = first.spawn('hog -r 96 -1')
         hog.wait_output('ready')
         first.trace.mark()
         go_to_sleep(first, 'disk', amid)
-        first.ended = True
-        assert first.process.wait(PATIENCE) == 0
+        wait_hibernated(first)
         assert not held_after(first.trace.view())
         check_given_back(first, 'disk', amid)
     with boot(driver=None, **options) as second:
         second.balloon(second.size - wanted)
-        number = second.sh('cat /sys/block/vda/dev').strip()
-        second.spawn(f'{AFTER_ANSWER}; echo {number} >/sys/power/resume')
-        wait_for(second.console, lambda log: AWAKE['disk'] in log,
-                 PATIENCE, 'the image to run')
+        go_on_as(second)
         check_size(second, wanted, total)
         assert not second.trace.view().pfns(DEFLATE)
         hog.guest = second

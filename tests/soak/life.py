@@ -8,7 +8,7 @@ import time
 from guest import MIB, GuestError, boot, fits, wait_for
 from test_hinting import NOWHERE, finish, migration
 from test_lifecycle import SPARE
-from test_sizing import free, wait_counted
+from test_sizing import free, held_after, wait_counted
 
 __all__ = ['GuestError', 'Life']
 
@@ -54,7 +54,8 @@ class Life:
     def guest(self):
         """Boot it, and keep what there is to see if it fails."""
         with boot(MEM, smp=2, hotplug=True, suspend=True, deflate_on_oom=True,
-                  free_page_hint=True, free_page_reporting=True) as running:
+                  free_page_hint=True, free_page_reporting=True,
+                  trace=True) as running:
             self.running = running
             running.wait_device()
             time.sleep(3)
@@ -120,6 +121,9 @@ class Life:
                  now['hinted'] == now['hinting'] == '0 kB', PATIENCE,
                  'nothing to be held')
         wait_counted(self.running, 0)
+        assert not held_after(self.running.trace.view()), \
+            'the host was not told of all pages'
+        self.running.trace.forget()
         self.count()
         wait_for(lambda: self.running.meminfo()['MemTotal'],
                  lambda now: now == self.total, 30, 'MemTotal to be as before')
