@@ -84,7 +84,8 @@ def panels(result):
                if metric.name in result.what.shown]
     columns = 2 if len(metrics) == 4 else min(COLUMNS, len(metrics))
     rows = -(-len(metrics) // columns)
-    wide = max(3.4, 0.75 * len(result.cases) * len(result.arms()) / 2)
+    wide = max(4.5 if columns == 1 else 3.4,
+               0.75 * len(result.cases) * len(result.arms()) / 2)
     figure, grid = pyplot.subplots(
         rows, columns, figsize=(min(wide, 5) * columns, 2.8 * rows + 0.5),
         squeeze=False)
@@ -95,9 +96,11 @@ def panels(result):
     for axes in list(grid.flat)[len(metrics):]:
         axes.set_visible(False)
     handles, labels = grid.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc='lower center', ncols=len(labels))
+    across = 2 * columns    # as many labels as fit
+    figure.legend(handles, labels, loc='lower center',
+                  ncols=min(across, len(labels)))
     figure.suptitle(textwrap.fill(result.what.about, 40 * columns))
-    figure.tight_layout(rect=(0, 0.06, 1, 1))
+    figure.tight_layout(rect=(0, 0.06 * -(-len(labels) // across), 1, 1))
     return figure
 
 

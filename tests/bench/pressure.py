@@ -11,11 +11,15 @@ import experiment
 from disturb import samples
 from experiment import (MORE, NEITHER, NONE, OURS, SHRINKER, STOCK, Case,
                         Experiment, Metric)
-from guest import KIB, MIB, GuestError, GuestLog, GuestTimeout
-from moves import follow, rest
+from guest import KIB, MIB, PAGE, GuestError, GuestLog, GuestTimeout
+from moves import follow
 
 
 # Page cache
+
+# Seconds that the kernel may take to count what was moved
+PATIENCE = 20
+
 
 @contextlib.contextmanager
 def disk(size):
@@ -34,6 +38,23 @@ def standstill(points, end):
     return max(late - early for early, late in zip(times, times[1:]))
 
 
+def moved(running, before, size):
+    """Pages (to the host, from it) since BEFORE, when the balloon has SIZE.
+
+    The kernel counts what comes to its list of movable pages and leaves it,
+    which in a guest without idle time is later. Who still moves pages is
+    not waited for.
+    """
+    end = time.monotonic() + PATIENCE
+    while True:
+        now = running.vmstat()
+        inflated, deflated = (now[name] - before[name] for name in
+                              ('balloon_inflate', 'balloon_deflate'))
+        if inflated - deflated == size // PAGE or time.monotonic() > end:
+            return inflated, deflated
+        time.sleep(1)
+
+
 def inflate(running, size, limit):
     """Figures of an attempt that may fail."""
     before = running.vmstat()
@@ -43,15 +64,12 @@ def inflate(running, size, limit):
     seconds = time.monotonic() - start
     after = running.vmstat()
     reads = (after['pgpgin'] - before['pgpgin']) * KIB / MIB / seconds
-    rest(abs(old - points[-1][1]))
-    after = running.vmstat()
+    reached = old - points[-1][1]
+    inflated, deflated = moved(running, before, reached)
     return {'time to the target': seconds, 'file read meanwhile': reads,
             'longest standstill': standstill(points, seconds),
-            'reached': (old - points[-1][1]) / MIB,
-            **{f'pages {name}': after['balloon_' + word]
-               - before['balloon_' + word]
-               for name, word in (('to the host', 'inflate'),
-                                  ('from the host', 'deflate'))}}
+            'reached': reached / MIB,
+            'pages to the host': inflated, 'pages from the host': deflated}
 
 
 def measure_cache(arm, mem, cache, target, limit):
