@@ -9,6 +9,7 @@ import matplotlib
 matplotlib.use('Agg')
 
 import matplotlib.pyplot as pyplot    # noqa: E402
+from matplotlib.patches import Patch    # noqa: E402
 
 # Told apart by everybody, and in print
 COLOURS = {'none': '#bbbbbb', 'off': '#bbbbbb', 'stock': '#d98032',
@@ -95,12 +96,13 @@ def panels(result):
         axes.set_ylabel(metric.unit)
     for axes in list(grid.flat)[len(metrics):]:
         axes.set_visible(False)
-    handles, labels = grid.flat[0].get_legend_handles_labels()
+    arms = result.arms()
     across = 2 * columns    # as many labels as fit
-    figure.legend(handles, labels, loc='lower center',
-                  ncols=min(across, len(labels)))
+    figure.legend([Patch(color=colour(arm, arms)) for arm in arms],
+                  [arm.label for arm in arms], loc='lower center',
+                  ncols=min(across, len(arms)))
     figure.suptitle(textwrap.fill(result.what.about, 40 * columns))
-    figure.tight_layout(rect=(0, 0.06 * -(-len(labels) // across), 1, 1))
+    figure.tight_layout(rect=(0, 0.06 * -(-len(arms) // across), 1, 1))
     return figure
 
 
