@@ -1426,8 +1426,13 @@ unsigned long fh_lent(struct fh *host)
 	return now;
 }
 
+/*
+ * The line is what makes the kernel print the result of the test before, which has
+ * no end of line: times and names of tests that hang are right thereby.
+ */
 int fh_suite_init(struct kunit *test)
 {
+	kunit_info(test, "starts\n");
 	test->priv = fh_new(test, 0);
 	return test->priv ? 0 : -ENOMEM;
 }

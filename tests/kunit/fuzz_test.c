@@ -6,11 +6,12 @@
  * it was given, which it does not always do.
  *
  * A case is made of rounds. Each has a host, a device and random numbers of its
- * own. Where time travels, the same seed and steps= replay all of it exactly, as
- * long as the kernel's memory is the same: boot with norandmaps, and User Mode
- * Linux under "setarch -R". fuzz=CASE/ROUND runs one round alone and names each
- * step in the log; the steps are the same then, how much memory is free about.
- * With several processors, or real time, what happens between steps differs.
+ * own. Where time travels, the same seed and steps= replay all of it exactly (the
+ * hash in the log says so), as long as the kernel's memory is the same: boot with
+ * norandmaps, and User Mode Linux under "setarch -R", as scripts/kunit does.
+ * fuzz=CASE/ROUND runs one round alone and names each step in the log; the steps
+ * are the same then, how much memory is free about. With several processors, or
+ * real time, what happens between steps differs.
  *
  * A host that lies (uses a buffer twice, or one that does not exist) has no
  * right to complain of pages and of that queue until it is reset: see fh.lied.

@@ -17,6 +17,7 @@ COULD_NOT = INIT + 'could not '
 KTAP = re.compile(r'^( {4})*(KTAP version|1\.\.\d|(not )?ok \d|# )')
 FAILURE = re.compile(r'^ {4}# \S+: (EXPECTATION|ASSERTION) FAILED at ')
 PLAN = re.compile(r'^((?: {4})*)1\.\.(\d+)$')
+STARTS = re.compile(r'^ {4}# (\S+): starts$')
 SUBTEST = re.compile(r'^ {4}# Subtest: (.+)$')
 RESULT = re.compile(r'^((?: {4})*)(ok|not ok) \d+ (?:- )?(\S+)'
                     r'(?: # (SKIP|TODO)\b.*)?$')
@@ -73,7 +74,8 @@ class Results:
         self.timeout = None    # after which the run was ended
         self.last = ''
         self.details = False
-        self.since = time.monotonic()    # the last result
+        self.case = ''
+        self.since = time.monotonic()    # a start, or the last result
         self.started = self.loaded = self.ended = False
 
     def feed(self, line):
@@ -106,6 +108,9 @@ class Results:
         elif match := SUBTEST.match(line):
             self.suites.append(Suite(match[1]))
             self.since = time.monotonic()
+        elif match := STARTS.match(line):
+            if match[1] != self.case:    # not the next parameter
+                self.case, self.since = match[1], time.monotonic()
         elif match := RESULT.match(line):
             self._outcome(*match.groups())
 

@@ -88,3 +88,18 @@ def test_what_is_no_matter_of_time_stays(runs, capsys, logs):
 
 def test_where_waiting_takes_no_time_nothing_is_late(runs):
     assert runs(log({'a': 'not ok'}), kernel='uml')[0] == 1
+
+
+def test_the_slowest_is_who_was_slow(monkeypatch):
+    """The kernel prints a result when the next test starts."""
+    now = [0]
+    monkeypatch.setattr(run.ktap.time, 'monotonic', lambda: now[0])
+    results = run.ktap.Results()
+    for took, line in ((0, run.ktap.START), (0, '    # Subtest: suite'),
+                       (5, '    # a: starts'), (1, '    ok 1 a'),
+                       (0, '    # b: starts'), (2, '        ok 1 small'),
+                       (0, '    # b: starts'), (7, '        ok 2 large'),
+                       (0, '    ok 2 b')):
+        now[0] += took
+        results.feed(line)
+    assert results.slowest(2) == ['9.0 s suite.b', '1.0 s suite.a']
