@@ -406,6 +406,7 @@ struct vb {
 	atomic_long_t offered;		/* pages on the inflateq */
 	atomic_long_t held;		/* pages `actual` counts */
 	bool collecting;		/* some are in buffers, to be announced */
+	atomic_long_t returning;	/* pages announced, and not free yet */
 	atomic_long_t returned;		/* pages freed after deflating, ever */
 
 	/* Sizing work only; the status file reads them. */
@@ -1507,6 +1508,14 @@ static int vb_inflate(struct vb *vb, unsigned long *want)
  * Deflate
  */
 
+/* held -> returning, in numbers */
+static void vb_count_returning(struct vb *vb, unsigned int nr)
+{
+	atomic_long_add(nr, &vb->returning);
+	smp_mb__before_atomic();	/* Pairs with vb_is_empty(). */
+	atomic_long_sub(nr, &vb->held);
+}
+
 /* returning -> free */
 static void vb_release(struct vb *vb, struct list_head *runs, unsigned int nr)
 {
@@ -1515,6 +1524,7 @@ static void vb_release(struct vb *vb, struct list_head *runs, unsigned int nr)
 	vb_adjust_managed(vb, runs, 1);
 	vb_free_runs(runs);
 	atomic_long_add(nr, &vb->returned);
+	atomic_long_sub(nr, &vb->returning);
 }
 
 /*
@@ -1523,10 +1533,12 @@ static void vb_release(struct vb *vb, struct list_head *runs, unsigned int nr)
  */
 static void vb_returned(struct vb *vb, struct vb_buf *buf)
 {
-	if (buf->moved)
+	if (buf->moved) {
 		put_page(buf->moved);
-	else if (!list_empty(&buf->runs))
+		atomic_long_dec(&vb->returning);
+	} else if (!list_empty(&buf->runs)) {
 		vb_release(vb, &buf->runs, buf->nr_pages);
+	}
 }
 
 /*
@@ -1565,6 +1577,7 @@ static void vb_unhold_failed(struct vb *vb, struct list_head *runs,
 			vb_balloon_unlist(vb_nth(run, i));
 	vb_account(runs, 1);
 	atomic_long_add(nr, &vb->held);
+	atomic_long_sub(nr, &vb->returning);
 	spin_lock(&vb->runs_lock);
 	list_splice(runs, &vb->runs);
 	spin_unlock(&vb->runs_lock);
@@ -1609,7 +1622,7 @@ static long vb_announce(struct vb *vb, struct vb_buf *buf,
 	/* Once submitted, the buffer may come back at any time. */
 	if (!vb->must_tell)
 		list_splice_init(&buf->runs, &returning);
-	atomic_long_sub(nr, &vb->held);
+	vb_count_returning(vb, nr);
 	rc = vb_submit(q, buf);
 	if (rc) {
 		list_splice_init(&buf->runs, &returning);
@@ -1816,13 +1829,25 @@ static void vb_reclaim(struct vb *vb)
 	vb_free_spares(vb);
 	while (atomic_long_read(&vb->held)) {
 		nr = vb_unhold(vb, &runs, vb->buf_pages);
+		vb_count_returning(vb, nr);
 		vb_release(vb, &runs, nr);
-		atomic_long_sub(nr, &vb->held);
 		if (!nr)
 			msleep(VB_BACKOFF_MIN_MS);
 		cond_resched();
 	}
 	wake_up_all(&vb->deflateq.wait);
+}
+
+/*
+ * No page is the host's any more, none waits for its word (B13), and none is on
+ * its way to mm.
+ */
+static bool vb_is_empty(struct vb *vb)
+{
+	if (atomic_long_read(&vb->offered) || atomic_long_read(&vb->held))
+		return false;
+	smp_rmb();	/* Pairs with vb_count_returning(). */
+	return !atomic_long_read(&vb->returning);
 }
 
 /*
@@ -2610,7 +2635,7 @@ static unsigned long vb_oom_reclaim(struct vb *vb)
 	if (READ_ONCE(vb->phase) != VB_RUNNING)
 		return 0;
 	vb_queue_sizing(vb, 0);
-	wait_event_timeout(vb->deflateq.wait, !atomic_long_read(&vb->held) &&
+	wait_event_timeout(vb->deflateq.wait, vb_is_empty(vb) &&
 			   !atomic_long_read(&vb->hinting) &&
 			   !READ_ONCE(vb->nr_hinted), VB_PATIENCE);
 	return vb_regained(vb) - before;
@@ -2860,10 +2885,11 @@ static int vb_return_isolated(struct vb *vb, struct page *page)
 	if (vb->must_tell) {
 		get_page(page);
 		buf->moved = page;
+		atomic_long_inc(&vb->returning);
 	}
 	if (vb_submit(q, buf)) {
 		if (vb->must_tell)
-			put_page(page);
+			vb_returned(vb, buf);
 		vb_buf_put(q, buf);
 		return -EAGAIN;
 	}
@@ -3324,6 +3350,7 @@ static int vb_status_show(struct seq_file *m, void *unused)
 	vb_show(m, "target", READ_ONCE(vb->target));
 	vb_show(m, "held", atomic_long_read(&vb->held));
 	vb_show(m, "offered", atomic_long_read(&vb->offered));
+	vb_show(m, "returning", atomic_long_read(&vb->returning));
 	vb_show(m, "spare", READ_ONCE(vb->nr_spares));
 	vb_show(m, "actual", READ_ONCE(vb->published) / VB_PPP);
 	vb_show(m, "floor", vb_floor_now(vb));
@@ -3713,13 +3740,6 @@ static int vb_validate(struct virtio_device *vdev)
 
 /* How long hibernation waits for memory that its image would profit from. */
 #define VB_PM_PATIENCE		(10 * HZ)
-
-/* No page is the host's any more, and none waits for its word (B13). */
-static bool vb_is_empty(struct vb *vb)
-{
-	return !atomic_long_read(&vb->held) && !atomic_long_read(&vb->offered) &&
-	       !(vb->must_tell && READ_ONCE(vb->deflateq.in_flight));
-}
 
 /*
  * Hibernation makes room for its image before it suspends devices: the balloon

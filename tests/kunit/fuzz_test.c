@@ -1416,6 +1416,8 @@ static void check_settled(struct fuzz *f, u32 size)
 
 	if (in.held * FH_PPP != size)
 		flunk(f, "the driver holds %ld pages", in.held);
+	if (in.returning)
+		flunk(f, "%ld pages on their way", in.returning);
 	if (in.pooled != in.buffers)
 		flunk(f, "%u of %u buffers", in.pooled, in.buffers);
 	if (!(f->host->accepted & FH_BIT(DEFLATE_ON_OOM)))

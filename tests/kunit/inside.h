@@ -17,6 +17,7 @@ struct inside {
 	unsigned long target;
 	long offered;
 	long held;
+	long returning;
 	long returned;
 	unsigned long spares;
 	unsigned long runs;		/* pages that mm's list has not yet */

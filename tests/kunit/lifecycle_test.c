@@ -1033,6 +1033,31 @@ static void hibernation_finds_the_balloon_empty(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, fh_settles(host, 2 * GOAL));
 }
 
+/* A host that takes its time with a notification, having answered already */
+static void answer_and_sleep(struct fh *host, enum fh_event_type type, u32 q)
+{
+	if (type != FH_EV_NOTIFY || q != FH_DEFLATE)
+		return;
+	fh_run(host);
+	msleep(200);
+}
+
+/* What is announced is not free yet: the last pages are as late as it is. */
+static void hibernation_finds_the_last_pages_free(struct kunit *test)
+{
+	struct fh *host = test->priv;
+	unsigned long ram = totalram_pages();
+
+	plug(test, host, 0);
+	inflate(test, host, GOAL);
+	host->hook = answer_and_sleep;
+	inside_pm(vdev_of(host), PM_HIBERNATION_PREPARE);
+	KUNIT_EXPECT_EQ(test, totalram_pages(), ram);
+	host->hook = NULL;
+	inside_pm(vdev_of(host), PM_POST_HIBERNATION);
+	KUNIT_EXPECT_TRUE(test, fh_settles(host, GOAL));
+}
+
 /* It is what the system waits for, so it is no reason to stay awake. */
 static void hibernation_is_not_kept_away_by_what_it_asks_for(struct kunit *test)
 {
@@ -1562,7 +1587,8 @@ static void status_of_a_plain_balloon(struct kunit *test)
 	EXPECT_LINES(test, status,
 		     { "state", "idle" },
 		     { "target", "2048 kB" }, { "held", "2048 kB" },
-		     { "offered", "0 kB" }, { "spare", "0 kB" },
+		     { "offered", "0 kB" }, { "returning", "0 kB" },
+		     { "spare", "0 kB" },
 		     { "actual", "2048 kB" }, { "features", "" },
 		     { "returned", "0 kB" }, { "migrated", "0 kB" },
 		     { "oom", "0" }, { "shrunk", "0 kB" },
@@ -1844,6 +1870,7 @@ static struct kunit_case cases[] = {
 	KUNIT_CASE(queue_missing_after_sleep_costs_its_feature),
 	KUNIT_CASE(slept_a_hundred_times),
 	KUNIT_CASE(hibernation_finds_the_balloon_empty),
+	KUNIT_CASE(hibernation_finds_the_last_pages_free),
 	KUNIT_CASE(hibernation_is_not_kept_away_by_what_it_asks_for),
 	KUNIT_CASE(restored_image_stays_empty_until_all_is_over),
 	KUNIT_CASE(hibernation_waits_until_pages_are_free),

@@ -149,6 +149,10 @@ MUTANTS = [
            '\treturn NOTIFY_OK;\n',
            '\tvb_set_phase(vb, vb->phase);\n\treturn NOTIFY_OK;\n',
            'virtio_balloon_lifecycle', failed('nothing_goes_on_when_')),
+    Mutant('hibernates_too_early',
+           '\treturn !atomic_long_read(&vb->returning);\n',
+           '\treturn true;\n',
+           'virtio_balloon_lifecycle', failed('hibernation_finds_the_last_')),
     # Sizing
     Mutant('inflates_too_much',
            '\tneed = vb->target - atomic_long_read(&vb->held) -\n'

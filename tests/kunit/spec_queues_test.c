@@ -621,6 +621,8 @@ static void b12_no_spare_is_offered_before_it_either(struct kunit *test)
 static void expect_kept(struct kunit *test, struct fh *host, unsigned long nr)
 {
 	KUNIT_EXPECT_EQ(test, fh_count(host, FH_RETURNING), nr);
+	KUNIT_EXPECT_EQ(test, inside(vdev_of(host)).returning * FH_PPP,
+			(long)nr);
 	KUNIT_EXPECT_EQ(test, nr_free(host, FH_RETURNING), 0U);
 	fh_check(host);
 }
