@@ -426,9 +426,20 @@ static bool hinting_fails_at(struct kunit *test, struct fh *host, u32 id,
 	return disarm_worker(test, host, &worker);
 }
 
-/* It takes long to lend a host all of a guest's memory, again and again. */
-#define FEW_ORDER	ilog2(SZ_2M / PAGE_SIZE)
-#define FEW_BLOCK	(SZ_2M / PAGE_SIZE)
+/*
+ * It takes long to lend a host all of a guest's memory, again and again: 32 of its
+ * blocks of 2 MiB are left, and what it has of smaller ones.
+ */
+static void leave_few_blocks(struct list_head *hoard)
+{
+	unsigned int i;
+	LIST_HEAD(few);
+
+	guest_hoard(hoard, ilog2(SZ_2M / PAGE_SIZE), ULONG_MAX);
+	for (i = 0; i < 32 && !list_empty(hoard); i++)
+		list_move(hoard->next, &few);
+	guest_unhoard(&few);
+}
 
 static void hinting_survives_the_failure_of_each_allocation(struct kunit *test)
 {
@@ -439,7 +450,7 @@ static void hinting_survives_the_failure_of_each_allocation(struct kunit *test)
 	long before;
 
 	guest_set("floor", "4");
-	guest_hoard(&hoard, FEW_ORDER, guest_free_pages() / FEW_BLOCK - 32);
+	leave_few_blocks(&hoard);
 	plug(test, host, FH_BIT(FREE_PAGE_HINT));
 	hinting_fails_at(test, host, HINT_ID, UINT_MAX);
 	before = guest_free_pages();
