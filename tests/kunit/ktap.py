@@ -15,7 +15,7 @@ START, LOADED, END = (INIT + word for word in (
 COULD_NOT = INIT + 'could not '
 
 KTAP = re.compile(r'^( {4})*(KTAP version|1\.\.\d|(not )?ok \d|# )')
-FAILURE = re.compile(r'^ {4}# \S+: (EXPECTATION|ASSERTION) FAILED at ')
+FAILURE = re.compile(r'^ {4}# (\S+): (EXPECTATION|ASSERTION) FAILED at ')
 PLAN = re.compile(r'^((?: {4})*)1\.\.(\d+)$')
 STARTS = re.compile(r'^ {4}# (\S+): starts$')
 SUBTEST = re.compile(r'^ {4}# Subtest: (.+)$')
@@ -73,7 +73,9 @@ class Results:
         self.errors = []
         self.timeout = None    # after which the run was ended
         self.last = ''
-        self.details = False
+        self.details = []    # of a failure, as long as there are more
+        self.why = {}    # suite.case -> what was expected of it
+        self.late = []    # suite.case that failed once
         self.case = ''
         self.since = time.monotonic()    # a start, or the last result
         self.started = self.loaded = self.ended = False
@@ -91,13 +93,24 @@ class Results:
         elif self.started and not self.loaded:
             self._result(line)
             if KTAP.match(line):
-                self.details = FAILURE.match(line) is not None
+                self.details = self._failure(line)
                 return True
             if self.details:    # up to a line without indentation
-                self.details = line.startswith('    ')
+                if line.startswith('    '):
+                    self.details.append(line)
+                else:
+                    self.details = []
                 return True
         self.last = line
         return False
+
+    def _failure(self, line):
+        match = FAILURE.match(line)
+        if not match or not self.suites:
+            return []
+        lines = self.why.setdefault(f'{self.suites[-1].name}.{match[1]}', [])
+        lines.append(line)
+        return lines
 
     def _result(self, line):
         if match := PLAN.match(line):

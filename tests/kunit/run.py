@@ -23,6 +23,7 @@ TIMEOUTS = {'uml': 3600, 'uml-new': 3600, 'debug': 5000}
 SHOWN = 200    # lines of complaints
 MOST_AGAIN = 5    # cases: more are not just late
 SLOWEST = 10    # cases: so many are named
+REASONS = 8    # lines of what was expected of a case
 
 
 def parse_arguments(words=None):
@@ -159,7 +160,7 @@ def try_again(results, lines, options, env):
         lines += more
         results.errors += again.errors + again.missing()
         if again.names('passed') == [f'{suite.name}.{case}']:
-            print(f'LATE {suite.name}.{case}: failed the first time')
+            results.late.append(f'{suite.name}.{case}')
             suite.cases[case] = 'passed'
     options.log.write_text(''.join(f'{line}\n' for line in lines))
 
@@ -174,10 +175,12 @@ def report(results, lines, options):
     print()
     for line in results.slowest(SLOWEST):
         print(f'SLOWEST {line}')
-    if parts or errors or failed:
+    if parts or errors or failed or results.late:
         print()
-    for name in failed:
-        print(f'FAILED {name}')
+    for what, names in (('LATE', results.late), ('FAILED', failed)):
+        for name in names:
+            print(f'{what} {name}',
+                  *results.why.get(name, [])[:REASONS], sep='\n')
     for line in errors:
         print(f'ERROR {line}')
     for number, line in enumerate(sum(parts, [])):

@@ -74,6 +74,23 @@ def test_a_case_that_fails_again_has_failed(runs, capsys):
     assert 'FAILED suite.b' in out and out.endswith('\n1 passed, 1 failed\n')
 
 
+EXPECTED = ['    # b: EXPECTATION FAILED at tests/kunit/x_test.c:7',
+            '    Expected nr == 1ULL, but', '        nr == 2']
+
+
+@pytest.mark.parametrize('again, what', [('ok', 'LATE'), ('not ok', 'FAILED')])
+def test_what_was_expected_of_it_stands_with_its_name(runs, capsys, again,
+                                                      what):
+    first = log({'a': 'ok', 'b': 'not ok'})
+    at = first.index('    not ok 2 b')
+    first[at:at] = EXPECTED + ['virtio_balloon virtio1: stalled']
+    runs(first, log({'b': again}))
+    lines = capsys.readouterr().out.splitlines()
+    at = lines.index(f'{what} suite.b')
+    assert lines[at + 1:at + 4] == EXPECTED
+    assert not any('stalled' in line for line in lines)
+
+
 @pytest.mark.parametrize('logs', [
     [log({'a': 'not ok'}, SPLAT)],
     [log({'a': 'not ok'}), log({'a': 'ok'}, SPLAT)],
