@@ -406,7 +406,7 @@ struct vb {
 	atomic_long_t offered;		/* pages on the inflateq */
 	atomic_long_t held;		/* pages `actual` counts */
 	bool collecting;		/* some are in buffers, to be announced */
-	atomic_long_t returning;	/* pages announced, and not free yet */
+	atomic_long_t away;		/* offered, held or returning pages */
 	atomic_long_t returned;		/* pages freed after deflating, ever */
 
 	/* Sizing work only; the status file reads them. */
@@ -440,6 +440,7 @@ struct vb {
 	struct notifier_block reboot_nb;
 	struct notifier_block pm_nb;
 	bool hibernating;		/* the image needs all memory */
+	bool emptied;			/* sizing knows that, and took a step */
 
 	struct vb_queue hintq;
 	struct delayed_work hint;
@@ -1253,13 +1254,15 @@ static int vb_offer(struct vb *vb, struct vb_buf *buf)
 	unsigned int nr = buf->nr_pages;
 	int rc;
 
+	atomic_long_add(nr, &vb->away);
 	atomic_long_add(nr, &vb->offered);
 	trace_virtio_balloon_inflate(vb->vdev->index, vb_first_pfn(&buf->runs),
 				     nr);
 	rc = vb_submit(&vb->inflateq, buf);
 	if (rc) {
-		atomic_long_sub(nr, &vb->offered);
 		vb_drop(vb, buf);
+		atomic_long_sub(nr, &vb->offered);
+		atomic_long_sub(nr, &vb->away);
 	}
 	return rc;
 }
@@ -1436,7 +1439,8 @@ static int vb_fill_group(struct vb *vb, struct list_head *group,
 /* Return: 0, or why what is filled is not to be offered any more */
 static int vb_may_offer(struct vb *vb)
 {
-	return vb_holds_off(vb) ? -EBUSY : vb_wait_ends(vb);
+	return vb_holds_off(vb) ? -EBUSY :
+	       READ_ONCE(vb->hibernating) ? -EAGAIN : vb_wait_ends(vb);
 }
 
 /*
@@ -1508,14 +1512,6 @@ static int vb_inflate(struct vb *vb, unsigned long *want)
  * Deflate
  */
 
-/* held -> returning, in numbers */
-static void vb_count_returning(struct vb *vb, unsigned int nr)
-{
-	atomic_long_add(nr, &vb->returning);
-	smp_mb__before_atomic();	/* Pairs with vb_is_empty(). */
-	atomic_long_sub(nr, &vb->held);
-}
-
 /* returning -> free */
 static void vb_release(struct vb *vb, struct list_head *runs, unsigned int nr)
 {
@@ -1524,7 +1520,7 @@ static void vb_release(struct vb *vb, struct list_head *runs, unsigned int nr)
 	vb_adjust_managed(vb, runs, 1);
 	vb_free_runs(runs);
 	atomic_long_add(nr, &vb->returned);
-	atomic_long_sub(nr, &vb->returning);
+	atomic_long_sub(nr, &vb->away);
 }
 
 /*
@@ -1535,7 +1531,7 @@ static void vb_returned(struct vb *vb, struct vb_buf *buf)
 {
 	if (buf->moved) {
 		put_page(buf->moved);
-		atomic_long_dec(&vb->returning);
+		atomic_long_dec(&vb->away);
 	} else if (!list_empty(&buf->runs)) {
 		vb_release(vb, &buf->runs, buf->nr_pages);
 	}
@@ -1577,7 +1573,6 @@ static void vb_unhold_failed(struct vb *vb, struct list_head *runs,
 			vb_balloon_unlist(vb_nth(run, i));
 	vb_account(runs, 1);
 	atomic_long_add(nr, &vb->held);
-	atomic_long_sub(nr, &vb->returning);
 	spin_lock(&vb->runs_lock);
 	list_splice(runs, &vb->runs);
 	spin_unlock(&vb->runs_lock);
@@ -1622,7 +1617,7 @@ static long vb_announce(struct vb *vb, struct vb_buf *buf,
 	/* Once submitted, the buffer may come back at any time. */
 	if (!vb->must_tell)
 		list_splice_init(&buf->runs, &returning);
-	vb_count_returning(vb, nr);
+	atomic_long_sub(nr, &vb->held);
 	rc = vb_submit(q, buf);
 	if (rc) {
 		list_splice_init(&buf->runs, &returning);
@@ -1806,8 +1801,9 @@ static void vb_reclaim_queue(struct vb *vb, struct vb_queue *q)
 
 	while ((buf = vb_next_unused(q))) {
 		if (q == &vb->inflateq) {
-			atomic_long_sub(buf->nr_pages, &vb->offered);
 			vb_free_runs(&buf->runs);
+			atomic_long_sub(buf->nr_pages, &vb->offered);
+			atomic_long_sub(buf->nr_pages, &vb->away);
 		} else {
 			vb_returned(vb, buf);
 		}
@@ -1829,25 +1825,13 @@ static void vb_reclaim(struct vb *vb)
 	vb_free_spares(vb);
 	while (atomic_long_read(&vb->held)) {
 		nr = vb_unhold(vb, &runs, vb->buf_pages);
-		vb_count_returning(vb, nr);
 		vb_release(vb, &runs, nr);
+		atomic_long_sub(nr, &vb->held);
 		if (!nr)
 			msleep(VB_BACKOFF_MIN_MS);
 		cond_resched();
 	}
 	wake_up_all(&vb->deflateq.wait);
-}
-
-/*
- * No page is the host's any more, none waits for its word (B13), and none is on
- * its way to mm.
- */
-static bool vb_is_empty(struct vb *vb)
-{
-	if (atomic_long_read(&vb->offered) || atomic_long_read(&vb->held))
-		return false;
-	smp_rmb();	/* Pairs with vb_count_returning(). */
-	return !atomic_long_read(&vb->returning);
 }
 
 /*
@@ -2462,6 +2446,17 @@ static int vb_size(struct vb *vb)
 	return rc;
 }
 
+/* What waits for sizing to rest, which it does not with @more to do */
+static void vb_step_ended(struct vb *vb, bool more)
+{
+	if (!more)
+		vb_publish_now(vb);
+	if (READ_ONCE(vb->eager))
+		vb_enlist_later(vb, 0);
+	else if (!more)
+		vb_enlist_later(vb, VB_ENLIST_DELAY);
+}
+
 /*
  * The sizing work: one step, then what its result means. It queues itself as
  * long as there is something to wait for that no interrupt announces.
@@ -2469,6 +2464,7 @@ static int vb_size(struct vb *vb)
 static void vb_sizing_work(struct work_struct *work)
 {
 	struct vb *vb = container_of(to_delayed_work(work), struct vb, sizing);
+	bool hibernating = READ_ONCE(vb->hibernating);
 	enum vb_state state = vb->state;
 	long delay = -1;
 	int rc;
@@ -2516,16 +2512,13 @@ static void vb_sizing_work(struct work_struct *work)
 		vb_reclaim(vb);
 	}
 	vb_set_state(vb, state);
-	if (rc != -EAGAIN)
-		vb_publish_now(vb);
-	if (READ_ONCE(vb->eager))
-		vb_enlist_later(vb, 0);
-	else if (rc != -EAGAIN)
-		vb_enlist_later(vb, VB_ENLIST_DELAY);
+	vb_step_ended(vb, rc == -EAGAIN);
 	if (vb_awaits(vb))
 		delay = min_t(long, delay, VB_STALL_RETRY);
 	if (delay >= 0)
 		vb_queue_sizing(vb, delay);
+	smp_store_release(&vb->emptied, hibernating);	/* what it took first */
+	wake_up_all(&vb->deflateq.wait);
 }
 
 /* Context: irq */
@@ -2618,10 +2611,11 @@ static void vb_oom_wait(struct vb *vb, long before, unsigned long want)
 	}
 }
 
-/* Pages that came free, less those that the host has for hints */
-static long vb_regained(struct vb *vb)
+/* Pages that the guest cannot use, of its balloon and for hints */
+static unsigned long vb_kept(struct vb *vb)
 {
-	return atomic_long_read(&vb->returned) - atomic_long_read(&vb->hinting);
+	return atomic_long_read(&vb->away) + atomic_long_read(&vb->hinting) +
+	       READ_ONCE(vb->nr_hinted);
 }
 
 /*
@@ -2630,15 +2624,13 @@ static long vb_regained(struct vb *vb)
  */
 static unsigned long vb_oom_reclaim(struct vb *vb)
 {
-	long before = vb_regained(vb);
+	unsigned long before = vb_kept(vb);
 
 	if (READ_ONCE(vb->phase) != VB_RUNNING)
 		return 0;
 	vb_queue_sizing(vb, 0);
-	wait_event_timeout(vb->deflateq.wait, vb_is_empty(vb) &&
-			   !atomic_long_read(&vb->hinting) &&
-			   !READ_ONCE(vb->nr_hinted), VB_PATIENCE);
-	return vb_regained(vb) - before;
+	wait_event_timeout(vb->deflateq.wait, !vb_kept(vb), VB_PATIENCE);
+	return before - min(before, vb_kept(vb));
 }
 
 static bool vb_collects(struct vb *vb)
@@ -2885,17 +2877,18 @@ static int vb_return_isolated(struct vb *vb, struct page *page)
 	if (vb->must_tell) {
 		get_page(page);
 		buf->moved = page;
-		atomic_long_inc(&vb->returning);
 	}
 	if (vb_submit(q, buf)) {
 		if (vb->must_tell)
-			vb_returned(vb, buf);
+			put_page(page);
 		vb_buf_put(q, buf);
 		return -EAGAIN;
 	}
 	atomic_long_dec(&vb->held);
 	if (!vb->oom)
 		adjust_managed_page_count(page, 1);
+	if (!vb->must_tell)
+		atomic_long_dec(&vb->away);
 	vb_kick(q);
 	vb_publish_soon(vb);
 	return vb_balloon_deflated(&vb->info, page);
@@ -3340,6 +3333,14 @@ static unsigned int vb_hold_off_ms(struct vb *vb)
 	return jiffies_to_msecs(vb_until(READ_ONCE(vb->hold_until)));
 }
 
+/* Of numbers that may change meanwhile */
+static unsigned long vb_returning(struct vb *vb)
+{
+	return max(0L, atomic_long_read(&vb->away) -
+		   atomic_long_read(&vb->offered) -
+		   atomic_long_read(&vb->held));
+}
+
 static int vb_status_show(struct seq_file *m, void *unused)
 {
 	struct vb *vb = m->private;
@@ -3350,7 +3351,7 @@ static int vb_status_show(struct seq_file *m, void *unused)
 	vb_show(m, "target", READ_ONCE(vb->target));
 	vb_show(m, "held", atomic_long_read(&vb->held));
 	vb_show(m, "offered", atomic_long_read(&vb->offered));
-	vb_show(m, "returning", atomic_long_read(&vb->returning));
+	vb_show(m, "returning", vb_returning(vb));
 	vb_show(m, "spare", READ_ONCE(vb->nr_spares));
 	vb_show(m, "actual", READ_ONCE(vb->published) / VB_PPP);
 	vb_show(m, "floor", vb_floor_now(vb));
@@ -3742,6 +3743,18 @@ static int vb_validate(struct virtio_device *vdev)
 #define VB_PM_PATIENCE		(10 * HZ)
 
 /*
+ * No page is the host's any more, waits for its word (B13) or is on its way to
+ * mm, and none follows; or the driver stops.
+ */
+static bool vb_is_empty(struct vb *vb)
+{
+	if (READ_ONCE(vb->phase) != VB_RUNNING)
+		return true;
+	/* Pairs with vb_sizing_work(): what it had begun to take is counted. */
+	return smp_load_acquire(&vb->emptied) && !atomic_long_read(&vb->away);
+}
+
+/*
  * Hibernation makes room for its image before it suspends devices: the balloon
  * is empty from then on, until all is over. Context: process, may sleep.
  */
@@ -3753,6 +3766,7 @@ static int vb_pm_notify(struct notifier_block *nb, unsigned long action,
 	switch (action) {
 	case PM_HIBERNATION_PREPARE:
 	case PM_RESTORE_PREPARE:
+		WRITE_ONCE(vb->emptied, false);
 		WRITE_ONCE(vb->hibernating, true);
 		vb_queue_sizing(vb, 0);
 		wait_event_timeout(vb->deflateq.wait, vb_is_empty(vb),

@@ -1264,6 +1264,20 @@ static void d17_found_broken_when_memory_ran_out(struct kunit *test)
 	expect_removal(test, 1);
 }
 
+/* The same for pages that it has not even taken */
+static void d17_offered_pages_come_back_when_memory_ran_out(struct kunit *test)
+{
+	struct fh *host = guest_plug(test, FH_BIT(DEFLATE_ON_OOM));
+
+	fh_policy(host, FH_INFLATE, hold);
+	fh_target(host, SIZE);
+	KUNIT_ASSERT_TRUE(test, fh_until(look(host).offered * FH_PPP == SIZE));
+	virtio_break_device(vdev_of(host));
+	KUNIT_EXPECT_EQ(test, inside_oom(vdev_of(host)) * FH_PPP, (ulong)SIZE);
+	expect_broken(test);
+	expect_removal(test, 1);
+}
+
 /* The same for blocks with the host */
 static void d17_hints_found_broken_when_memory_ran_out(struct kunit *test)
 {
@@ -1400,6 +1414,7 @@ static struct kunit_case cases[] = {
 	KUNIT_CASE(d17_a_failed_device_fails_again),
 	KUNIT_CASE(d17_pulled_out_with_all_queues_full),
 	KUNIT_CASE(d17_found_broken_when_memory_ran_out),
+	KUNIT_CASE(d17_offered_pages_come_back_when_memory_ran_out),
 	KUNIT_CASE(d17_hints_found_broken_when_memory_ran_out),
 #ifdef CONFIG_PM_SLEEP
 	KUNIT_CASE(d17_a_failed_device_works_after_a_suspend),

@@ -27,7 +27,7 @@ struct inside inside(struct virtio_device *vdev)
 		.target = READ_ONCE(vb->target),
 		.offered = atomic_long_read(&vb->offered),
 		.held = atomic_long_read(&vb->held),
-		.returning = atomic_long_read(&vb->returning),
+		.returning = vb_returning(vb),
 		.returned = atomic_long_read(&vb->returned),
 		.spares = READ_ONCE(vb->nr_spares),
 		.runs = inside_runs(vb),

@@ -1058,6 +1058,68 @@ static void hibernation_finds_the_last_pages_free(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, fh_settles(host, GOAL));
 }
 
+/* Sizing has taken pages, and waits with them: they are free again by then. */
+static void hibernation_is_before_what_is_to_be_offered(struct kunit *test)
+{
+	struct fh *host = test->priv;
+	unsigned long ram = totalram_pages();
+	struct late late = { .once = false };
+	unsigned long start;
+	u64 seen;
+
+	plug(test, host, 0);
+	inflate(test, host, GOAL);
+	fh_policy(host, FH_DEFLATE, holds);
+	fh_target(host, 0);
+	KUNIT_ASSERT_TRUE(test, fh_until(inside_is(vdev_of(host), "stalled") &&
+					 !inside(vdev_of(host)).held));
+	seen = host->queues[FH_INFLATE].nr_seen;
+	fh_target(host, GOAL);
+	KUNIT_ASSERT_TRUE(test, fh_until(inside_is(vdev_of(host),
+						   "inflating")));
+	msleep(200);
+	answer_later(&late, host, FH_DEFLATE, 1);
+	start = jiffies;
+	inside_pm(vdev_of(host), PM_HIBERNATION_PREPARE);
+	expect_took(test, start, 1);
+	KUNIT_EXPECT_EQ(test, totalram_pages(), ram);
+	msleep(2000);
+	KUNIT_EXPECT_EQ(test, host->queues[FH_INFLATE].nr_seen, seen);
+	answer_by_now(&late);
+	inside_pm(vdev_of(host), PM_POST_HIBERNATION);
+	KUNIT_EXPECT_TRUE(test, fh_settles(host, GOAL));
+}
+
+static unsigned long prepare_call(void *arg)
+{
+	struct fh *host = arg;
+
+	inside_pm(vdev_of(host), PM_HIBERNATION_PREPARE);
+	return 0;
+}
+
+/* The host does not answer, and somebody else takes the last pages. */
+static void hibernation_goes_on_after_an_oom(struct kunit *test)
+{
+	struct fh *host = test->priv;
+	struct guest_call call;
+
+	set_sizes(host, 4);
+	plug(test, host, FH_BIT(DEFLATE_ON_OOM));
+	inflate(test, host, 4 * FH_MIB);
+	fh_policy(host, FH_DEFLATE, holds);
+	KUNIT_ASSERT_EQ(test, guest_call(&call, prepare_call, host), 0);
+	KUNIT_ASSERT_TRUE(test, fh_until(inside_is(vdev_of(host), "stalled") &&
+					 inside(vdev_of(host)).held * FH_PPP ==
+					 FH_MIB));
+	KUNIT_EXPECT_EQ(test, inside_oom(vdev_of(host)) * FH_PPP,
+			(unsigned long)FH_MIB);
+	guest_return(&call);
+	KUNIT_EXPECT_EQ(test, inside(vdev_of(host)).held, 0L);
+	KUNIT_EXPECT_LT(test, call.took, 8UL * HZ);
+	inside_pm(vdev_of(host), PM_POST_HIBERNATION);
+}
+
 /* It is what the system waits for, so it is no reason to stay awake. */
 static void hibernation_is_not_kept_away_by_what_it_asks_for(struct kunit *test)
 {
@@ -1871,6 +1933,8 @@ static struct kunit_case cases[] = {
 	KUNIT_CASE(slept_a_hundred_times),
 	KUNIT_CASE(hibernation_finds_the_balloon_empty),
 	KUNIT_CASE(hibernation_finds_the_last_pages_free),
+	KUNIT_CASE(hibernation_is_before_what_is_to_be_offered),
+	KUNIT_CASE(hibernation_goes_on_after_an_oom),
 	KUNIT_CASE(hibernation_is_not_kept_away_by_what_it_asks_for),
 	KUNIT_CASE(restored_image_stays_empty_until_all_is_over),
 	KUNIT_CASE(hibernation_waits_until_pages_are_free),

@@ -150,9 +150,13 @@ MUTANTS = [
            '\tvb_set_phase(vb, vb->phase);\n\treturn NOTIFY_OK;\n',
            'virtio_balloon_lifecycle', failed('nothing_goes_on_when_')),
     Mutant('hibernates_too_early',
-           '\treturn !atomic_long_read(&vb->returning);\n',
-           '\treturn true;\n',
-           'virtio_balloon_lifecycle', failed('hibernation_finds_the_last_')),
+           ' && !atomic_long_read(&vb->away);\n',
+           ' && !atomic_long_read(&vb->held);\n',
+           'virtio_balloon_lifecycle', failed('hibernation_waits_until_')),
+    Mutant('hibernates_amid_a_step',
+           '\treturn smp_load_acquire(&vb->emptied) && ',
+           '\treturn ',
+           'virtio_balloon_lifecycle', failed('hibernation_is_before_')),
     # Sizing
     Mutant('inflates_too_much',
            '\tneed = vb->target - atomic_long_read(&vb->held) -\n'
