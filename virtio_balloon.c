@@ -440,7 +440,7 @@ struct vb {
 	struct notifier_block reboot_nb;
 	struct notifier_block pm_nb;
 	bool hibernating;		/* the image needs all memory */
-	bool emptied;			/* sizing knows that, and took a step */
+	bool emptying;			/* so sizing takes no more */
 
 	struct vb_queue hintq;
 	struct delayed_work hint;
@@ -2328,6 +2328,20 @@ static void vb_check_status(struct vb *vb)
 }
 
 /*
+ * A step that begins now knows, and what steps before it took is free or counts
+ * as away.
+ */
+static void vb_heed_hibernation(struct vb *vb)
+{
+	bool emptying = READ_ONCE(vb->hibernating);
+
+	/* Pairs with vb_is_empty(). */
+	smp_store_release(&vb->emptying, emptying);
+	if (emptying)
+		wake_up_all(&vb->deflateq.wait);
+}
+
+/*
  * Reads the host's wish, once a step. A new one starts with a clean slate; the
  * same one may mean another target when the guest's memory changed.
  */
@@ -2337,7 +2351,7 @@ static void vb_read_target(struct vb *vb)
 
 	virtio_cread_le(vb->vdev, struct virtio_balloon_config, num_pages,
 			&num_pages);
-	WRITE_ONCE(vb->target, READ_ONCE(vb->hibernating) ? 0 :
+	WRITE_ONCE(vb->target, vb->emptying ? 0 :
 		   vb_target(num_pages, vb_total(vb)));
 	if (num_pages == vb->num_pages)
 		return;
@@ -2464,11 +2478,11 @@ static void vb_step_ended(struct vb *vb, bool more)
 static void vb_sizing_work(struct work_struct *work)
 {
 	struct vb *vb = container_of(to_delayed_work(work), struct vb, sizing);
-	bool hibernating = READ_ONCE(vb->hibernating);
 	enum vb_state state = vb->state;
 	long delay = -1;
 	int rc;
 
+	vb_heed_hibernation(vb);
 	vb_check_status(vb);
 	if (!vb_is_broken(vb))
 		vb_read_target(vb);
@@ -2517,7 +2531,6 @@ static void vb_sizing_work(struct work_struct *work)
 		delay = min_t(long, delay, VB_STALL_RETRY);
 	if (delay >= 0)
 		vb_queue_sizing(vb, delay);
-	smp_store_release(&vb->emptied, hibernating);	/* what it took first */
 	wake_up_all(&vb->deflateq.wait);
 }
 
@@ -2586,6 +2599,7 @@ static unsigned long vb_urgent_deflate(struct vb *vb, unsigned long want,
 	}
 	vb_kick(&vb->deflateq);
 	vb_reap(vb, &vb->deflateq);
+	wake_up_all(&vb->deflateq.wait);
 	return done;
 }
 
@@ -2621,11 +2635,10 @@ static unsigned long vb_kept(struct vb *vb)
 /*
  * The device failed, and nobody noticed yet: sizing takes the pages back, and
  * the hint work its blocks, unless the driver stops. Return: how many came free
+ * of those that were kept @before
  */
-static unsigned long vb_oom_reclaim(struct vb *vb)
+static unsigned long vb_oom_reclaim(struct vb *vb, unsigned long before)
 {
-	unsigned long before = vb_kept(vb);
-
 	if (READ_ONCE(vb->phase) != VB_RUNNING)
 		return 0;
 	vb_queue_sizing(vb, 0);
@@ -2666,7 +2679,7 @@ static unsigned long vb_oom_awaits(struct vb *vb)
 static unsigned long vb_oom_give(struct vb *vb, unsigned long step)
 {
 	long before = atomic_long_read(&vb->returned);
-	unsigned long done, freed;
+	unsigned long kept = vb_kept(vb), done, freed;
 
 	if (!vb_is_broken(vb)) {
 		done = vb_urgent_deflate(vb, step, true) ?:
@@ -2676,7 +2689,7 @@ static unsigned long vb_oom_give(struct vb *vb, unsigned long step)
 	}
 	freed = atomic_long_read(&vb->returned) - before;
 	if (!freed && vb_is_broken(vb))
-		freed = vb_oom_reclaim(vb);
+		freed = vb_oom_reclaim(vb, kept);
 	return freed;
 }
 
@@ -2884,11 +2897,11 @@ static int vb_return_isolated(struct vb *vb, struct page *page)
 		vb_buf_put(q, buf);
 		return -EAGAIN;
 	}
-	atomic_long_dec(&vb->held);
 	if (!vb->oom)
 		adjust_managed_page_count(page, 1);
 	if (!vb->must_tell)
 		atomic_long_dec(&vb->away);
+	atomic_long_dec(&vb->held);
 	vb_kick(q);
 	vb_publish_soon(vb);
 	return vb_balloon_deflated(&vb->info, page);
@@ -3750,8 +3763,9 @@ static bool vb_is_empty(struct vb *vb)
 {
 	if (READ_ONCE(vb->phase) != VB_RUNNING)
 		return true;
-	/* Pairs with vb_sizing_work(): what it had begun to take is counted. */
-	return smp_load_acquire(&vb->emptied) && !atomic_long_read(&vb->away);
+	/* Pairs with vb_heed_hibernation(). */
+	return smp_load_acquire(&vb->emptying) && !READ_ONCE(vb->nr_spares) &&
+	       !atomic_long_read(&vb->away);
 }
 
 /*
@@ -3766,7 +3780,7 @@ static int vb_pm_notify(struct notifier_block *nb, unsigned long action,
 	switch (action) {
 	case PM_HIBERNATION_PREPARE:
 	case PM_RESTORE_PREPARE:
-		WRITE_ONCE(vb->emptied, false);
+		WRITE_ONCE(vb->emptying, false);
 		WRITE_ONCE(vb->hibernating, true);
 		vb_queue_sizing(vb, 0);
 		wait_event_timeout(vb->deflateq.wait, vb_is_empty(vb),

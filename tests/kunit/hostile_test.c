@@ -1271,7 +1271,8 @@ static void d17_offered_pages_come_back_when_memory_ran_out(struct kunit *test)
 
 	fh_policy(host, FH_INFLATE, hold);
 	fh_target(host, SIZE);
-	KUNIT_ASSERT_TRUE(test, fh_until(look(host).offered * FH_PPP == SIZE));
+	KUNIT_ASSERT_TRUE(test, fh_until(look(host).offered * FH_PPP == SIZE &&
+					 in_state(host, "stalled")));
 	virtio_break_device(vdev_of(host));
 	KUNIT_EXPECT_EQ(test, inside_oom(vdev_of(host)) * FH_PPP, (ulong)SIZE);
 	expect_broken(test);

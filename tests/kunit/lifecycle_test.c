@@ -1033,12 +1033,17 @@ static void hibernation_finds_the_balloon_empty(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, fh_settles(host, 2 * GOAL));
 }
 
-/* A host that takes its time with a notification, having answered already */
+/*
+ * A host that takes its time with a notification, having answered already; each
+ * is a step of its own.
+ */
 static void answer_and_sleep(struct fh *host, enum fh_event_type type, u32 q)
 {
 	if (type != FH_EV_NOTIFY || q != FH_DEFLATE)
 		return;
 	fh_run(host);
+	fh_config_irq(host);
+	fh_callback(host, FH_DEFLATE);
 	msleep(200);
 }
 
@@ -1062,7 +1067,6 @@ static void hibernation_finds_the_last_pages_free(struct kunit *test)
 static void hibernation_is_before_what_is_to_be_offered(struct kunit *test)
 {
 	struct fh *host = test->priv;
-	unsigned long ram = totalram_pages();
 	struct late late = { .once = false };
 	unsigned long start;
 	u64 seen;
@@ -1078,11 +1082,10 @@ static void hibernation_is_before_what_is_to_be_offered(struct kunit *test)
 	KUNIT_ASSERT_TRUE(test, fh_until(inside_is(vdev_of(host),
 						   "inflating")));
 	msleep(200);
-	answer_later(&late, host, FH_DEFLATE, 1);
 	start = jiffies;
+	answer_later(&late, host, FH_DEFLATE, 1);
 	inside_pm(vdev_of(host), PM_HIBERNATION_PREPARE);
 	expect_took(test, start, 1);
-	KUNIT_EXPECT_EQ(test, totalram_pages(), ram);
 	msleep(2000);
 	KUNIT_EXPECT_EQ(test, host->queues[FH_INFLATE].nr_seen, seen);
 	answer_by_now(&late);
@@ -1109,14 +1112,16 @@ static void hibernation_goes_on_after_an_oom(struct kunit *test)
 	inflate(test, host, 4 * FH_MIB);
 	fh_policy(host, FH_DEFLATE, holds);
 	KUNIT_ASSERT_EQ(test, guest_call(&call, prepare_call, host), 0);
-	KUNIT_ASSERT_TRUE(test, fh_until(inside_is(vdev_of(host), "stalled") &&
+	KUNIT_EXPECT_TRUE(test, fh_until(inside_is(vdev_of(host), "stalled") &&
 					 inside(vdev_of(host)).held * FH_PPP ==
 					 FH_MIB));
 	KUNIT_EXPECT_EQ(test, inside_oom(vdev_of(host)) * FH_PPP,
 			(unsigned long)FH_MIB);
 	guest_return(&call);
 	KUNIT_EXPECT_EQ(test, inside(vdev_of(host)).held, 0L);
-	KUNIT_EXPECT_LT(test, call.took, 8UL * HZ);
+	if (time_travels())
+		KUNIT_EXPECT_LT(test, call.took, 3UL * HZ);
+	fh_policy(host, FH_DEFLATE, answers);
 	inside_pm(vdev_of(host), PM_POST_HIBERNATION);
 }
 
@@ -1171,9 +1176,9 @@ static void hibernation_waits_until_pages_are_free(struct kunit *test)
 	plug(test, host, TELL);
 	inflate(test, host, GOAL);
 	fh_policy(host, FH_DEFLATE, holds);
+	start = jiffies;
 	answer_later(&first, host, FH_DEFLATE, 1);
 	answer_later(&rest, host, FH_DEFLATE, 2);
-	start = jiffies;
 	inside_pm(vdev_of(host), PM_HIBERNATION_PREPARE);
 	expect_took(test, start, 2);
 	KUNIT_EXPECT_EQ(test, totalram_pages(), ram);
