@@ -1093,6 +1093,25 @@ static void hibernation_is_before_what_is_to_be_offered(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, fh_settles(host, GOAL));
 }
 
+/* Without MUST_TELL_HOST no answer is needed: the next step knows, at once. */
+static void hibernation_does_not_wait_for_answers(struct kunit *test)
+{
+	struct fh *host = test->priv;
+	unsigned long start;
+
+	plug(test, host, 0);
+	inflate(test, host, GOAL);
+	fh_policy(host, FH_DEFLATE, holds);
+	fh_target(host, 0);
+	KUNIT_ASSERT_TRUE(test, fh_until(!inside(vdev_of(host)).held));
+	start = jiffies;
+	inside_pm(vdev_of(host), PM_HIBERNATION_PREPARE);
+	if (time_travels())
+		KUNIT_EXPECT_LT(test, jiffies - start, 3UL * HZ);
+	fh_policy(host, FH_DEFLATE, answers);
+	inside_pm(vdev_of(host), PM_POST_HIBERNATION);
+}
+
 static unsigned long prepare_call(void *arg)
 {
 	struct fh *host = arg;
@@ -1102,7 +1121,8 @@ static unsigned long prepare_call(void *arg)
 }
 
 /* The host does not answer, and somebody else takes the last pages. */
-static void hibernation_goes_on_after_an_oom(struct kunit *test)
+static void empty_by_oom(struct kunit *test, const char *state,
+			 unsigned long most)
 {
 	struct fh *host = test->priv;
 	struct guest_call call;
@@ -1112,17 +1132,29 @@ static void hibernation_goes_on_after_an_oom(struct kunit *test)
 	inflate(test, host, 4 * FH_MIB);
 	fh_policy(host, FH_DEFLATE, holds);
 	KUNIT_ASSERT_EQ(test, guest_call(&call, prepare_call, host), 0);
-	KUNIT_EXPECT_TRUE(test, fh_until(inside_is(vdev_of(host), "stalled") &&
+	KUNIT_EXPECT_TRUE(test, fh_until(inside_is(vdev_of(host), state) &&
 					 inside(vdev_of(host)).held * FH_PPP ==
 					 FH_MIB));
+	msleep(300);
 	KUNIT_EXPECT_EQ(test, inside_oom(vdev_of(host)) * FH_PPP,
 			(unsigned long)FH_MIB);
 	guest_return(&call);
 	KUNIT_EXPECT_EQ(test, inside(vdev_of(host)).held, 0L);
 	if (time_travels())
-		KUNIT_EXPECT_LT(test, call.took, 3UL * HZ);
+		KUNIT_EXPECT_LT(test, call.took, most);
 	fh_policy(host, FH_DEFLATE, answers);
 	inside_pm(vdev_of(host), PM_POST_HIBERNATION);
+}
+
+static void hibernation_goes_on_after_an_oom(struct kunit *test)
+{
+	empty_by_oom(test, "stalled", 3 * HZ);
+}
+
+/* Not only when sizing has waited in vain */
+static void hibernation_goes_on_at_once_after_an_oom(struct kunit *test)
+{
+	empty_by_oom(test, "deflating", HZ);
 }
 
 /* It is what the system waits for, so it is no reason to stay awake. */
@@ -1939,7 +1971,9 @@ static struct kunit_case cases[] = {
 	KUNIT_CASE(hibernation_finds_the_balloon_empty),
 	KUNIT_CASE(hibernation_finds_the_last_pages_free),
 	KUNIT_CASE(hibernation_is_before_what_is_to_be_offered),
+	KUNIT_CASE(hibernation_does_not_wait_for_answers),
 	KUNIT_CASE(hibernation_goes_on_after_an_oom),
+	KUNIT_CASE(hibernation_goes_on_at_once_after_an_oom),
 	KUNIT_CASE(hibernation_is_not_kept_away_by_what_it_asks_for),
 	KUNIT_CASE(restored_image_stays_empty_until_all_is_over),
 	KUNIT_CASE(hibernation_waits_until_pages_are_free),
