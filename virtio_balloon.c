@@ -176,6 +176,7 @@ struct vb_range {
 	int max;
 };
 
+/* Context: may sleep. @val: from sysfs it ends with a newline */
 static int vb_range_set(const char *val, const struct kernel_param *kp)
 {
 	struct vb_range *range = kp->arg;
@@ -185,8 +186,8 @@ static int vb_range_set(const char *val, const struct kernel_param *kp)
 	if (!rc && (value < range->min || value > range->max))
 		rc = -ERANGE;
 	if (rc)
-		pr_err("%s=%s refused: allowed are %d to %d\n", kp->name, val,
-		       range->min, range->max);
+		pr_err("%s=%.*s refused: allowed are %d to %d\n", kp->name,
+		       (int)strcspn(val, "\n"), val, range->min, range->max);
 	else
 		WRITE_ONCE(range->value, value);
 	return rc;
