@@ -61,8 +61,9 @@
  *   that the queues never meet. vb.runs_lock guards the lists of held runs,
  *   spare pages and hinted blocks. vb.gate orders "queue a work" against "the
  *   driver stops"; RCU does so for migration. None is held while anything
- *   allocates, waits or accesses configuration space; no lock nests in another.
- *   The mutexes, vb.reset_lock and vb_reporters_lock, are of the life cycle.
+ *   waits, sleeps or accesses configuration space; none nests in another. The
+ *   mutexes around them, vb.reset_lock and vb_reporters_lock, are of the life
+ *   cycle.
  *
  * A wait ends on the answer, on a broken device or when the driver stops; that
  * of page reporting on the answer or a reset only. Pages whose state the host
@@ -86,7 +87,6 @@
 #include <linux/module.h>
 #include <linux/oom.h>
 #include <linux/pagemap.h>
-#include <linux/poison.h>
 #include <linux/ratelimit.h>
 #include <linux/reboot.h>
 #include <linux/seq_file.h>
@@ -339,7 +339,7 @@ enum vb_state {
 	VB_DEFLATING,
 	VB_FLOOR,	/* more would leave the guest too little; back-off */
 	VB_NO_MEMORY,	/* no page to be had; back-off */
-	VB_HOLD_OFF,	/* pages went back on OOM; not inflating for a while */
+	VB_HOLD_OFF,	/* pages went back on OOM or to reclaim; a pause */
 	VB_STALLED,	/* the host does not use our buffers; asking again */
 	VB_BROKEN,	/* the device died and was reset; it has no page */
 	VB_NR_STATES
@@ -354,7 +354,7 @@ static const struct {
 	[VB_DEFLATING]	= { "deflating", "above target" },
 	[VB_FLOOR]	= { "floor", "the guest needs what it has left" },
 	[VB_NO_MEMORY]	= { "no-memory", "the guest has no page to give" },
-	[VB_HOLD_OFF]	= { "hold-off", "the guest was just out of memory" },
+	[VB_HOLD_OFF]	= { "hold-off", "the guest was just short of memory" },
 	[VB_STALLED]	= { "stalled", "the host does not answer" },
 	[VB_BROKEN]	= { "broken", "the device failed; all pages are back" },
 };
@@ -384,7 +384,7 @@ struct vb {
 	struct list_head runs;		/* held pages that mm has not yet */
 	struct list_head spares;	/* pages for which mm moved held ones */
 	unsigned long nr_spares;
-	spinlock_t runs_lock;		/* @runs, @spares, @nr_spares */
+	spinlock_t runs_lock;		/* the three above; @hinted, @nr_hinted */
 	struct vb_queue inflateq;
 	struct vb_queue deflateq;
 	bool must_tell;			/* MUST_TELL_HOST */
@@ -426,7 +426,7 @@ struct vb {
 	unsigned long oom_count;
 	atomic_long_t shrunk;		/* pages, by the shrinker, ever */
 	unsigned long hold_off;		/* jiffies; 0: none */
-	u64 oom_last;			/* jiffies64, as all points in time */
+	u64 oom_last;			/* jiffies64, if nothing else is said */
 	u64 hold_until;
 
 	/* Publish work only */
@@ -2721,11 +2721,11 @@ static unsigned long vb_oom_shrink(struct vb *vb)
  * @parm: unsigned long, guest pages that all notifiers freed
  *
  * Hinted blocks first: the host only looks at them. Context: under oom_lock, in
- * the task that needs memory. Allocates nothing, takes no lock of the inflate
- * side. Waits for the host only with MUST_TELL_HOST or if no buffer is left,
- * and for sizing if that has the last pages, for a few seconds at most. What
- * the sizing work frees meanwhile counts too: it is just as good for the one
- * who waits.
+ * the task that needs memory. Allocates nothing, and no lock that it takes is
+ * held for long. Waits for the host only with MUST_TELL_HOST or if no buffer is
+ * left, and for sizing if that has the last pages or the device failed, for a
+ * few seconds at most. What the sizing work frees meanwhile counts too: it is
+ * just as good for the one who waits.
  */
 static int vb_oom_notify(struct notifier_block *nb, unsigned long unused,
 			 void *parm)
@@ -3292,6 +3292,11 @@ static void vb_show_queue(struct seq_file *m, const char *name,
 	seq_printf(m, "%s_in_flight: %u\n", name, READ_ONCE(q->in_flight));
 	seq_printf(m, "%s_buffers: %lu\n", name, READ_ONCE(q->nr_used));
 	seq_printf(m, "%s_kicks: %lu\n", name, READ_ONCE(q->nr_kicks));
+}
+
+static void vb_show_wait(struct seq_file *m, const char *name,
+			 struct vb_queue *q)
+{
 	seq_printf(m, "%s_longest_wait: %u ms\n", name,
 		   READ_ONCE(q->longest_wait));
 }
@@ -3336,8 +3341,7 @@ static void vb_show_reports(struct seq_file *m, struct vb *vb)
 		return;
 	seq_printf(m, "reports: %lu\n", READ_ONCE(vb->nr_reports));
 	vb_show(m, "reported", READ_ONCE(vb->reported));
-	seq_printf(m, "reportq_longest_wait: %u ms\n",
-		   READ_ONCE(vb->reportq.longest_wait));
+	vb_show_wait(m, "reportq", &vb->reportq);
 }
 
 static unsigned int vb_hold_off_ms(struct vb *vb)
@@ -3380,7 +3384,9 @@ static int vb_status_show(struct seq_file *m, void *unused)
 	seq_printf(m, "actual_writes: %lu\n", READ_ONCE(vb->nr_published));
 	seq_printf(m, "stats_answers: %lu\n", READ_ONCE(vb->nr_stats));
 	vb_show_queue(m, "inflateq", &vb->inflateq);
+	vb_show_wait(m, "inflateq", &vb->inflateq);
 	vb_show_queue(m, "deflateq", &vb->deflateq);
+	vb_show_wait(m, "deflateq", &vb->deflateq);
 	vb_show_hints(m, vb);
 	vb_show_reports(m, vb);
 	return 0;
@@ -3704,6 +3710,7 @@ static struct vb *vb_new(struct virtio_device *vdev)
 	INIT_LIST_HEAD(&vb->hinted);
 	mutex_init(&vb->reset_lock);
 	ratelimit_state_init(&vb->log_limit, 60 * HZ, 10);
+	ratelimit_set_flags(&vb->log_limit, RATELIMIT_MSG_ON_RELEASE);
 	vb_init_queue(&vb->inflateq, vb_hold);
 	vb_init_queue(&vb->deflateq, vb_returned);
 	vb_init_queue(&vb->hintq, NULL);

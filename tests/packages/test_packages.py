@@ -167,6 +167,9 @@ def test_life_of_the_package(debian, deb, newer_deb):
     assert_ours(debian, first, VERSION)
     assert debian.glob('/usr/share/man/man4/virtio_balloon.4.gz',
                        f'/usr/src/virtio-balloon-{VERSION}/include/compat')
+    manual, = re.findall(r'^\.Pa (/usr/share/doc/\S+)', (
+        TOP / 'docs/virtio_balloon.4').read_text(), re.M)
+    assert debian.glob(manual)
 
     with pytest.raises(chroot.Failed, match='remove that first'):
         debian.sh(f'make -C /usr/src/virtio-balloon-{VERSION} '
