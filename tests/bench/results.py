@@ -66,7 +66,7 @@ def metadata():
         'QEMU': version(Config().qemu_path),
         'newer QEMU': version(new) if new else 'none',
         'acceleration': 'KVM' if can_use_kvm() else 'none (TCG)',
-        'host kernel': os.uname().release,
+        'host kernel': os.uname().release.split('-')[0],
         'CPU': model[1] if model else os.uname().machine,
         'CPUs': os.cpu_count(),
         'memory, GiB': round(os.sysconf('SC_PAGE_SIZE') * os.sysconf(

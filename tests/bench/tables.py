@@ -35,8 +35,7 @@ def number(value):
 
 def times(value):
     """A ratio."""
-    return 'inf' if value == math.inf else f'{value:.2g}' if value < 1 \
-        else f'{value:.1f}'
+    return f'{value:.2g}' if value < 1 else f'{value:.1f}'
 
 
 def cell(result, case, metric):
@@ -47,7 +46,8 @@ def cell(result, case, metric):
     text = ' / '.join(number(value) + of_fewer(result, case, arm, metric)
                       for value, arm in zip(figures, result.arms()))
     better = result.times_better(case, metric)
-    return text if better is None else f'{text} ({times(better)}x)'
+    told = better is not None and better != math.inf    # than nothing at all
+    return f'{text} ({times(better)}x)' if told else text
 
 
 def of_fewer(result, case, arm, metric):
