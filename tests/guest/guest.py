@@ -16,7 +16,6 @@ qemu_trace   what QEMU's trace says of the driver
 balloon      the part of Guest that is about the balloon
 """
 
-import base64
 import collections
 import contextlib
 import dataclasses
@@ -157,23 +156,6 @@ class Guest(Balloon):
                         self.config.allow_oom)
         return '\n'.join(['the log of the guest has', *bad]) if bad else ''
 
-    def keep_coverage(self, directory):
-        """Add what gcov counted in this guest to DIRECTORY.
-
-        Guests that ended or rebooted have taken their counts with them.
-        """
-        if self.ended or not self.running():
-            return
-        text = self.sh('cd /sys/kernel/debug/gcov && for file in $(find . '
-                       '-name "*.gcda"); do echo "$file"; base64 "$file" | '
-                       'tr -d "\\n"; echo; done')
-        folder = pathlib.Path(tempfile.mkdtemp(dir=directory))
-        lines = text.splitlines()
-        for name, data in zip(lines[::2], lines[1::2]):
-            path = folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(base64.b64decode(data))
-
     def junk(self, lines=40):
         """What to look at after a failure, as text."""
         parts = [('guest console', self.console())]
@@ -285,10 +267,6 @@ class Guest(Balloon):
     def qmp(self, command, timeout=60, **args):
         """Run a QMP command; '_' in argument names stands for '-'."""
         return self._monitor.command(command, timeout, **args)
-
-    def hmp(self, line):
-        """Run a line of QEMU's human monitor; its output."""
-        return self.qmp('human-monitor-command', command_line=line)
 
     @property
     def events(self):
@@ -469,8 +447,6 @@ def boot(mem='1G', *, props=(), **options):
             guest.start()
             yield guest
             guest.judge()
-            if 'VB_COVERAGE' in os.environ:
-                guest.keep_coverage(os.environ['VB_COVERAGE'])
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException:    # as pytest's own are

@@ -2,11 +2,9 @@
 /*
  * Fill memory in the test guest with a pattern that can be verified.
  *
- * usage: hog [-r] [-n] [-p] MIB [HOLD-SECONDS [PASSES]]
+ * usage: hog [-r] [-n] MIB [HOLD-SECONDS [PASSES]]
  *   -r  fill whole pages with pseudo-random words, instead of one word a page
  *   -n  no transparent huge pages
- *   -p  keep the oom_score_adj it was started with (default: set it to 0, as
- *       the agent that starts it is not to be killed, but its hogs are)
  *
  * Prints "ready MS", with the time the first pass of writing took, holds the
  * memory (0, the default: not at all; negative: until SIGTERM), then verifies
@@ -80,6 +78,7 @@ static void hold(double seconds)
 		usleep(20000);
 }
 
+/* The agent that starts this is not to be killed by mm, but its hogs are. */
 static void be_killable(void)
 {
 	FILE *f = fopen("/proc/self/oom_score_adj", "w");
@@ -121,27 +120,23 @@ static uint64_t write_passes(uint64_t *mem, size_t words, size_t step,
 
 int main(int argc, char **argv)
 {
-	int opt, nohuge = 0, protect = 0;
+	int opt, nohuge = 0;
 	size_t step = WORDS, words;
 	uint64_t *mem, pass;
 
-	while ((opt = getopt(argc, argv, "+rnp")) != -1) {
+	while ((opt = getopt(argc, argv, "+rn")) != -1) {
 		if (opt == 'r')
 			step = 1;
 		else if (opt == 'n')
 			nohuge = 1;
-		else if (opt == 'p')
-			protect = 1;
 		else
 			return 2;
 	}
 	if (optind >= argc || atol(argv[optind]) <= 0) {
-		fputs("usage: hog [-r] [-n] [-p] MIB [SECONDS [PASSES]]\n",
-		      stderr);
+		fputs("usage: hog [-r] [-n] MIB [SECONDS [PASSES]]\n", stderr);
 		return 2;
 	}
-	if (!protect)
-		be_killable();
+	be_killable();
 	words = (size_t)atol(argv[optind]) * ((1UL << 20) / sizeof(*mem));
 	mem = get_memory(words * sizeof(*mem), nohuge);
 	signal(SIGTERM, stop);

@@ -73,7 +73,7 @@ def all_is_back(running, before):
     pytest.param('module', marks=pytest.mark.pages),
     pytest.param('device', marks=pytest.mark.pages), 'function'])
 def test_the_driver_goes_and_comes_at_size(traced, what):
-    """N08, T22, F10: it leaves nothing behind, and re-inflates by itself.
+    """N08: it leaves nothing behind, and re-inflates by itself.
 
     The target is the host's, who did not change it.
     """
@@ -181,7 +181,7 @@ def test_the_driver_goes_after_the_guest_was_out_of_memory(driver):
 # The device
 
 def test_the_device_comes_and_goes(driver):
-    """N09, T7: 20 cycles of plugging it, sizing and pulling it out."""
+    """N09: 20 cycles of plugging it, sizing and pulling it out."""
     with boot('512M', driver=driver, hotplug=True) as running:
         running.wait_device()
         running.hotplug_del()
@@ -359,7 +359,7 @@ def no_deflates(trace):
     pytest.param('reset', marks=pytest.mark.thorough),
     pytest.param('reboot', marks=pytest.mark.core)])
 def test_a_guest_that_starts_anew_inflates_anew(traced, how):
-    """N07, T5: at size and amid an inflate, and nothing is deflated for it.
+    """N07: at size and amid an inflate, and nothing is deflated for it.
 
     QEMU keeps `actual` over a reset, so the guest is asked what it holds.
     """
@@ -376,7 +376,7 @@ def test_a_guest_that_starts_anew_inflates_anew(traced, how):
 
 
 def test_a_shutdown_is_not_put_off(driver):
-    """T5: amid an inflate; the pages are of no use any more."""
+    """N07: amid an inflate; the pages are of no use any more."""
     with boot('512M', driver=driver, trace=True) as running:
         running.balloon(160 * MIB)
         time.sleep(0.2)

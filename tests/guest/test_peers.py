@@ -2,8 +2,8 @@
 """What others test their balloons with, as often and as long as they do.
 
 Tests of the other files do the same with smaller numbers; these take minutes,
-so only scripts/test --all runs them. T2, T7, T15, T16 and T18 are tests of
-avocado-vt (tp-qemu) for QEMU's balloon.
+so only scripts/test --all runs them. They are after tests of avocado-vt
+(tp-qemu) for QEMU's balloon.
 """
 
 import pathlib
@@ -30,7 +30,7 @@ LARGE = 1520 * MIB
 
 
 def load(running):
-    """Programs that keep CPUs, file system and memory busy (T16: stress).
+    """Programs that keep CPUs, file system and memory busy, as stress does.
 
     Each goes on until it fails, as one does whose memory was changed.
     """
@@ -48,7 +48,7 @@ def unload(running, jobs):
 
 
 def test_a_thousand_targets_under_load(driver):
-    """N03, T16: random targets, each of them exact, whatever else goes on."""
+    """N03: random targets, each of them exact, whatever else goes on."""
     rng = seeded()
     # It is slow to have an emulated CPU write zeros to all that is inflated.
     with boot(smp=2, driver=driver, trace=True,
@@ -71,7 +71,7 @@ def test_a_thousand_targets_under_load(driver):
 
 
 def test_a_storm_of_stop_and_cont(driver):
-    """N05, T15: six minutes of it, with the balloon on its way."""
+    """N05: six minutes of it, with the balloon on its way."""
     rng = seeded()
     with boot(smp=2, driver=driver, trace=True) as running:
         end, target = time.monotonic() + STORM, running.size
@@ -90,7 +90,7 @@ def test_a_storm_of_stop_and_cont(driver):
 
 
 def test_a_hundred_plugs(driver):
-    """N09, T7: plugged, sized at random and pulled out in time."""
+    """N09: plugged, sized at random and pulled out in time."""
     rng = seeded()
     with boot('512M', driver=driver, hotplug=True, trace=True) as running:
         running.wait_device()
@@ -134,7 +134,7 @@ def suspend_at(running, *ratios):
 
 
 def test_ratios_with_sleep_in_between(driver, tmp_path):
-    """N02, N06, T2: half, S3, three quarters, S4, four fifths, S3, half."""
+    """N02, N06: half, S3, three quarters, S4, four fifths, S3, half."""
     options = {'smp': 2, 'suspend': True, 'trace': True,
                **with_swap(tmp_path)}
     with boot(driver=driver, **options) as first:
@@ -231,12 +231,12 @@ def blocks(running, order):
 
 
 def test_a_guest_in_fragments(driver):
-    """N26, T18: of 102400 files of a page each other one is deleted.
+    """N26: of 102400 files of a page each other one is deleted.
 
-    T18 expects that a balloon of a GiB takes the single pages that are free
-    then. This one takes blocks while there are any, as each of them is a
-    huge page of the host, and single pages for the rest. Nothing is lost,
-    and the files are as they were.
+    avocado-vt expects that a balloon of a GiB takes the single pages that are
+    free then. This one takes blocks while there are any, as each of them is a
+    huge page of the host, and single pages for the rest. Nothing is lost, and
+    the files are as they were.
     """
     with boot('2G', driver=driver, params='floor=32',
               trace=True) as running:

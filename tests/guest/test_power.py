@@ -129,7 +129,7 @@ LEVELS[0] = pytest.param(*LEVELS[0], marks=pytest.mark.core)
 
 @pytest.mark.parametrize('state, level, amid', LEVELS)
 def test_a_rehearsed_suspend_changes_nothing(dozer, state, level, amid):
-    """N06, T5, B12: at size and amid an inflate; the host asks for nothing.
+    """N06, B12: at size and amid an inflate; the host asks for nothing.
 
     A frozen driver keeps its pages. All other levels suspend the device: it
     is reset, and comes back up, with no page.
@@ -210,7 +210,7 @@ WISHES = {'same': TAKEN, 'more': TAKEN + 64 * MIB + 3 * PAGE,
     pytest.param(False, 'nothing', marks=pytest.mark.thorough),
     pytest.param(True, 'same', marks=pytest.mark.thorough), (True, 'less')])
 def test_suspend_to_ram(sleeper, amid, wish):
-    """N06, T5, B12: the balloon is empty while the guest sleeps.
+    """N06, B12: the balloon is empty while the guest sleeps.
 
     When it wakes up the host gets what it wants then, though nobody could
     tell the driver of a change (QEMU keeps num_pages over the wake-up).
@@ -270,7 +270,7 @@ def go_on_as(running):
     pytest.param(False, 'same', marks=pytest.mark.thorough),
     (True, 'nothing')])
 def test_hibernation(amid, wish, driver, tmp_path):
-    """N06, T5, B12: the guest goes on in another QEMU, with an empty balloon.
+    """N06, B12: the guest goes on in another QEMU, with an empty balloon.
 
     So the pages came back before the image was made, once: not even while
     it is written does the driver inflate. The new host gets what it wants:
@@ -331,7 +331,7 @@ def migrate(source, target, while_active, at_rest):
 @pytest.mark.parametrize('amid', [
     pytest.param(False, marks=pytest.mark.thorough), True])
 def test_live_migration(amid, driver):
-    """N25, T5, C4: the driver notices nothing, and goes on where it was.
+    """N25: the driver notices nothing, and goes on where it was.
 
     Amid: the host changes its wish all the time, and once more when the
     guest is stopped. Statistics come to the new host, too.
@@ -397,7 +397,7 @@ def plug(running):
 @pytest.mark.parametrize('amid', [
     pytest.param(False, marks=pytest.mark.thorough), True])
 def test_memory_is_unplugged(amid, driver):
-    """N10, T8: a DIMM comes, with balloon pages in it, and goes.
+    """N10: a DIMM comes, with balloon pages in it, and goes.
 
     Neither changes what is held, and the host need not ask anew. mm moves
     the pages, as it cannot offline the DIMM otherwise; amid: those as well

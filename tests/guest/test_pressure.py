@@ -142,7 +142,7 @@ def test_an_oom_storm_kills_nobody(smp):
 
 
 def test_asking_for_the_oom_killer_shrinks_the_balloon():
-    """C1 of cloud-hypervisor's tests. The kernel kills in any case then."""
+    """As cloud-hypervisor tests it. The kernel kills in any case then."""
     with boot(deflate_on_oom=True, allow_oom=True) as running:
         running.balloon_to(512 * MIB)
         victim = running.spawn('hog 20 -1')

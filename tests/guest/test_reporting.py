@@ -77,7 +77,7 @@ def plain(_plain):
 
 @pytest.mark.core
 def test_what_was_used_comes_back(plain):
-    """N23, L9, B48: three quarters of RAM, twice; the counters tell it."""
+    """N23, B48: three quarters of RAM, twice; the counters tell it."""
     before, old = reported_back(plain), plain.status()
     for number in (1, 2):
         assert use(plain, fits(768)) >= before + fits(600) * MIB

@@ -231,7 +231,7 @@ def test_caches_grow_with_files(running):
 
 
 def test_touching_memory_shows_in_minor_faults(running):
-    """F5: 32 MiB in pages of 4 KiB are that many faults, and not many more."""
+    """32 MiB in pages of 4 KiB are that many faults, and not many more."""
     before = check_truth(running)[MINFLT]
     running.sh('hog -n 32')
     faults = check_truth(running)[MINFLT] - before
@@ -239,7 +239,7 @@ def test_touching_memory_shows_in_minor_faults(running):
 
 
 def test_they_follow_the_balloon(running):
-    """F5: what the balloon holds is neither free nor available, and without
+    """What the balloon holds is neither free nor available, and without
     DEFLATE_ON_OOM not the guest's at all, by exactly that much.
     """
     empty = check_truth(running)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The same driver on every form of the device that QEMU has (N27, T23, L3).
+"""The same driver on every form of the device that QEMU has (N27).
 
 Each one inflates, deflates, answers for statistics and survives rmmod. And
 that the form was in force, not just asked for, is checked first.
@@ -120,7 +120,7 @@ def check_balloon(running):
 
 @pytest.mark.parametrize('name', VARIANTS)
 def test_variants_of_the_device(name, driver):
-    """N27, T23, L3: transports, rings, interrupts and sizes of guests."""
+    """N27: transports, rings, interrupts and sizes of guests."""
     options, in_force = VARIANTS[name]
     options = {'mem': '512M', 'mem_backend': RESIDENT, **options}
     with boot(driver=driver, **options) as running:

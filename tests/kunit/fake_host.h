@@ -185,7 +185,6 @@ struct fh {
 	u32 hint_begun;			/* the id that the driver sent last */
 	bool hint_open;			/* no STOP since */
 	unsigned long lied;		/* queues: it lost sight since then */
-	bool frozen_poison;		/* poison_val was read with DRIVER_OK */
 
 	spinlock_t event_lock;
 	struct fh_event *events;

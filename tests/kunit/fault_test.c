@@ -162,14 +162,6 @@ static void expect_refused(struct kunit *test, struct fh *host)
 	KUNIT_EXPECT_EQ(test, fh_count(host, FH_OWNED), 0UL);
 }
 
-static void set_sizes(struct fh *host, unsigned int size)
-{
-	unsigned int q;
-
-	for (q = 0; q < FH_QUEUES; q++)
-		host->sizes[q] = size;
-}
-
 /* What a sweep over all allocations found */
 struct sweep {
 	unsigned int failed;

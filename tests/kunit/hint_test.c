@@ -34,7 +34,7 @@ static long next_seen(struct fh *host, long n)
 }
 
 /* What the host saw: digits are ids, s is STOP, b is one block or more. */
-static void commands(struct fh *host, char *text, unsigned int size)
+static void spell_commands(struct fh *host, char *text, unsigned int size)
 {
 	const struct fh_event *ev;
 	unsigned int len = 0;
@@ -57,7 +57,10 @@ static void expect_commands(struct kunit *test, const char *want)
 	struct fh *host = test->priv;
 	char text[32];
 
-	fh_until(({ commands(host, text, sizeof(text)); !strcmp(text, want); }));
+	fh_until(({
+		spell_commands(host, text, sizeof(text));
+		!strcmp(text, want);
+	}));
 	KUNIT_EXPECT_STREQ(test, text, want);
 }
 
@@ -525,7 +528,7 @@ static void hints_and_balloon_go_together(struct kunit *test)
  */
 
 /* The first notification is lost: the second comes by itself. */
-static void a_lost_notification_costs_a_moment(struct kunit *test)
+static void a_lost_notification_delays_hints_a_moment(struct kunit *test)
 {
 	struct fh *host = guest_plug(test, HINT);
 	unsigned long start = jiffies;
@@ -770,7 +773,7 @@ static struct kunit_case cases[] = {
 	KUNIT_CASE_PARAM(the_ring_may_be_small, size_gen_params),
 	KUNIT_CASE(there_always_is_room_for_stop),
 	KUNIT_CASE_PARAM(hints_and_balloon_go_together, thread_gen_params),
-	KUNIT_CASE(a_lost_notification_costs_a_moment),
+	KUNIT_CASE(a_lost_notification_delays_hints_a_moment),
 	KUNIT_CASE(a_deaf_host_is_told_less_and_less),
 	KUNIT_CASE(it_is_watched_for_a_second),
 	KUNIT_CASE(it_rests_after_a_round),

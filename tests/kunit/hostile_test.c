@@ -14,8 +14,6 @@
 #include <linux/mm.h>
 #include <linux/suspend.h>
 
-#include <compat/mm.h>
-
 #include "fake_host.h"
 #include "guest.h"
 #include "inside.h"
@@ -36,15 +34,6 @@
 #define SOME		(64UL * FH_MIB)
 
 static const struct fh_policy hold = { .hold = true };
-/* All that a guest can take part in; see B2 and B3 */
-static u64 all_features(void)
-{
-	u32 fill;
-
-	return vb_free_pages_hold(&fill) ? FH_ALL_FEATURES :
-					   FH_ALL_FEATURES &
-					   ~FH_BIT(PAGE_POISON);
-}
 
 /* Without MUST_TELL_HOST */
 static u64 most_features(void)
@@ -814,16 +803,6 @@ static void d10_statistics_are_never_asked_for(struct kunit *test)
 /*
  * D12: commands of hinting
  */
-
-static bool round_is_over(struct fh *host, u32 id)
-{
-	return fh_until(host->hint_begun == id && !host->hint_open);
-}
-
-static unsigned long commands(struct fh *host)
-{
-	return fh_count_events(host, FH_EV_SEEN, FH_HINT, sizeof(u32));
-}
 
 /* So that a round is short: 32 MiB may be lent, not half of the guest. */
 static void lend_little(struct kunit *test)

@@ -94,13 +94,13 @@ class Build:
     COUNTED: without UBSAN, whose checks would count as branches not taken.
     """
 
-    def __init__(self, name, env, flags='', mutant=None, counted=False):
-        self.name, self.env, self.flags = name, env, flags
+    def __init__(self, name, env, mutant=None, counted=False):
+        self.name, self.env = name, env
         self.mutant, self.counted = mutant, counted
         place = pathlib.Path(env['KDIR']).parent / 'kunit'
         remove_orphans(place)
         mark = hashlib.sha256(bytes(TOP)).hexdigest()[:8]
-        mark += ('-flags' if flags else '') + ('-counted' if counted else '')
+        mark += '-counted' if counted else ''
         self.dir = self._folder(place / mark)
         self.driver = self.dir if not mutant else self._folder(
             self.dir.with_name(self.dir.name + '-mutant'))
@@ -133,7 +133,7 @@ class Build:
         # gcov counts, and UBSAN looks, where these say so.
         ubsan = 'n' if self.counted else 'y'
         variables = ['GCOV_PROFILE=y', f'UBSAN_SANITIZE={ubsan}', 'KCFLAGS='
-                     f'-fmacro-prefix-map={top}/= {self.flags}'.strip()]
+                     f'-fmacro-prefix-map={top}/=']
         arch = 'um' if is_uml(self.name) else 'x86_64'
         environment = {key: value for key, value in os.environ.items()
                        if key not in ('MAKEFLAGS', 'MFLAGS', 'MAKELEVEL')}
@@ -208,7 +208,7 @@ def fixed_addresses():
     return prefix if allowed else []
 
 
-def uml_command(env, tmp, cmdline, real_time):
+def uml_command(env, tmp):
     """The command for User Mode Linux.
 
     Addresses decide about the order of some lists, and so about what happens
@@ -216,18 +216,15 @@ def uml_command(env, tmp, cmdline, real_time):
     """
     words = ['mem=512M', f'initrd={tmp}/initrd', f'uml_dir={tmp}',
              'con=null', 'con0=null,fd:1', 'console=tty0', 'norandmaps',
-             *CHECKS, POISON]
-    if not real_time:
-        words.append('time-travel=inf-cpu')
-    return [*fixed_addresses(), env['VMLINUZ'], *words, *cmdline.split()]
+             *CHECKS, POISON, 'time-travel=inf-cpu']
+    return [*fixed_addresses(), env['VMLINUZ'], *words]
 
 
-def qemu_command(env, tmp, cmdline, real_time):
+def qemu_command(env, tmp):
     """The command for QEMU."""
     # Waiting takes its time here: with -icount sleep=off, where it takes none,
     # such a kernel executes several times slower, on one thread only.
-    del real_time
-    words = ['console=ttyS0', *CHECKS, *PATIENCE, cmdline]
+    words = ['console=ttyS0', *CHECKS, *PATIENCE]
     return ['setpriv', '--pdeathsig', 'KILL', 'qemu-system-x86_64',
             '-nodefaults', '-no-user-config', '-display', 'none',
             '-machine', 'q35', '-accel', 'tcg,thread=multi', '-cpu', 'max',
@@ -238,7 +235,7 @@ def qemu_command(env, tmp, cmdline, real_time):
             '-chardev', f'file,id=port,path={tmp}/gcov.tar',
             '-device', 'virtserialport,bus=serial0.0,nr=1,chardev=port',
             '-kernel', env['VMLINUZ'], '-initrd', f'{tmp}/initrd',
-            '-append', ' '.join(words).strip()]
+            '-append', ' '.join(words)]
 
 
 class Group(subprocess.Popen):

@@ -33,11 +33,6 @@
 static const struct fh_policy answers, deaf = { .deaf = true },
 			      holds = { .hold = true };
 
-static bool guest_fills_free_pages(void)
-{
-	return page_poisoning_enabled_static() || want_init_on_free();
-}
-
 /* A device that does not ask for statistics all the time */
 static void plug(struct kunit *test, struct fh *host, u64 features)
 {
@@ -153,7 +148,7 @@ static u64 subset(unsigned int bits)
 /* All that is offered, but for B2 and B3 */
 static u64 accepted_of(u64 offered)
 {
-	if (!guest_fills_free_pages())
+	if (!guest_fills())
 		return offered & ~FH_BIT(PAGE_POISON);
 	if (!(offered & FH_BIT(PAGE_POISON)))
 		return offered & ~FH_BIT(REPORTING);
@@ -206,14 +201,6 @@ static void live(struct kunit *test, struct fh *host, u64 features)
 	fh_set_field(host, TARGET, 0);
 	expect_all_back(test, host, ram);
 	expect_announced(test, host, from);
-}
-
-static void set_sizes(struct fh *host, unsigned int size)
-{
-	unsigned int q;
-
-	for (q = 0; q < FH_QUEUES; q++)
-		host->sizes[q] = size;
 }
 
 /* Each subset of them modern and legacy, on any kind of ring and host */
@@ -1297,7 +1284,7 @@ static void poison_val_is_written_in_each_life(struct kunit *test)
 	struct fh *host = test->priv;
 	unsigned long from;
 
-	if (!guest_fills_free_pages())
+	if (!guest_fills())
 		kunit_skip(test, "free pages hold nothing in this guest");
 	plug(test, host, FH_ALL_FEATURES);
 	expect_poison(test, host, 0);
@@ -1317,7 +1304,7 @@ static void poison_val_is_never_written_without_poison(struct kunit *test)
 {
 	struct fh *host = test->priv;
 
-	if (guest_fills_free_pages())
+	if (guest_fills())
 		kunit_skip(test, "free pages hold something in this guest");
 	plug(test, host, FH_ALL_FEATURES);
 	inflate(test, host, FH_MIB);
@@ -1704,7 +1691,7 @@ static void status_of_a_plain_balloon(struct kunit *test)
 
 static void expect_all_features(struct kunit *test, struct status *status)
 {
-	if (!guest_fills_free_pages())
+	if (!guest_fills())
 		EXPECT_LINES(test, status,
 			     { "features", FEATURES "reporting" },
 			     { "poison", "no" });

@@ -49,14 +49,8 @@ def parse_arguments(words=None):
         'steps in the log, for example lifecycle/85')
     add('--param', metavar='NAME=VALUE', action='append', default=[],
         help='a parameter of the driver')
-    add('--real-time', action='store_true',
-        help='waiting takes its time in User Mode Linux, too')
     add('--coverage', metavar='DIR', type=pathlib.Path,
         help='put .gcda and .gcno files for lcov there')
-    add('--cmdline', metavar='TEXT', default='',
-        help='more words for the command line of the kernel')
-    add('--driver-flags', metavar='FLAGS', default='',
-        help='more flags for the compiler, for example -DNAME')
     add('--mutant', choices=sorted(mutants.BY_NAME), metavar='NAME',
         help='a broken driver, of those that scripts/canaries tries: '
         'the tests should fail')
@@ -93,7 +87,7 @@ def run_in_tree(options, env):
 
 def run(options, env, tmp):
     """Build and boot. What the log says, and its lines."""
-    build = kernels.Build(options.kernel, env, options.driver_flags,
+    build = kernels.Build(options.kernel, env,
                           mutants.BY_NAME.get(options.mutant),
                           bool(options.coverage))
     options.log = build.log
@@ -106,8 +100,7 @@ def run(options, env, tmp):
         if options.coverage:
             build.copy_notes(options.coverage)
     command = (kernels.uml_command if kernels.is_uml(options.kernel) else
-               kernels.qemu_command)(env, tmp, options.cmdline,
-                                     options.real_time)
+               kernels.qemu_command)(env, tmp)
     results, lines = ktap.Results(), []
     timeout = options.timeout or TIMEOUTS[options.kernel]
     with kernels.Machine(command, tmp, timeout) as machine:

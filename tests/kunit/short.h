@@ -6,6 +6,7 @@
 #define SHORT_H
 
 #include <kunit/test.h>
+#include <linux/mm.h>
 #include <linux/sizes.h>
 
 #include "fake_host.h"
@@ -33,6 +34,38 @@ static inline bool in_state(struct fh *host, const char *state)
 static inline u64 buffers(struct fh *host, enum fh_queue_nr q)
 {
 	return host->queues[q].nr_seen;
+}
+
+/* Buffers of commands that the hintq ever had */
+static inline unsigned long commands(struct fh *host)
+{
+	return fh_count_events(host, FH_EV_SEEN, FH_HINT, sizeof(u32));
+}
+
+static inline bool round_is_over(struct fh *host, u32 id)
+{
+	return fh_until(host->hint_begun == id && !host->hint_open);
+}
+
+static inline void set_sizes(struct fh *host, unsigned int size)
+{
+	unsigned int q;
+
+	for (q = 0; q < FH_QUEUES; q++)
+		host->sizes[q] = size;
+}
+
+/* Whether this guest fills free pages, without which it has no PAGE_POISON */
+static inline bool guest_fills(void)
+{
+	return page_poisoning_enabled_static() || want_init_on_free();
+}
+
+/* All that this guest can take part in; see B2 and B3 */
+static inline u64 all_features(void)
+{
+	return guest_fills() ? FH_ALL_FEATURES :
+	       FH_ALL_FEATURES & ~FH_BIT(PAGE_POISON);
 }
 
 /* Guest pages that others may take or free where they run meanwhile */

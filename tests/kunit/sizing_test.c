@@ -584,7 +584,7 @@ static void a_lost_interrupt_costs_a_moment(struct kunit *test)
 }
 
 /* What is not used yet is not given back, however little the host wants. */
-static void b16_a_page_offered_is_not_deflated(struct kunit *test)
+static void b16_a_falling_target_deflates_no_offered_page(struct kunit *test)
 {
 	struct fh *host = guest_plug(test, 0);
 
@@ -1271,7 +1271,7 @@ static struct kunit_case cases[] = {
 	KUNIT_CASE(a_silent_host_is_told_again),
 	KUNIT_CASE(a_lost_notification_costs_a_moment),
 	KUNIT_CASE(a_lost_interrupt_costs_a_moment),
-	KUNIT_CASE(b16_a_page_offered_is_not_deflated),
+	KUNIT_CASE(b16_a_falling_target_deflates_no_offered_page),
 	KUNIT_CASE(a_new_target_counts_from_the_next_step),
 	KUNIT_CASE(the_target_may_change_while_stalled),
 	KUNIT_CASE(all_deflation_ends_before_inflation),

@@ -35,12 +35,6 @@ static struct fh_queue *reportq(struct fh *host)
 	return &host->queues[FH_REPORT];
 }
 
-/* Commands that the host has seen: buffers of 4 bytes */
-static unsigned long commands(struct fh *host)
-{
-	return fh_count_events(host, FH_EV_SEEN, FH_HINT, sizeof(u32));
-}
-
 /* Buffer number @n of those the hintq ever had, or NULL */
 static const struct fh_event *hint_seen(struct fh *host, unsigned int n)
 {
@@ -55,11 +49,6 @@ static const struct fh_event *hint_seen(struct fh *host, unsigned int n)
 static bool is_command(const struct fh_event *ev, u32 id)
 {
 	return ev && ev->a == sizeof(u32) && ev->b == id;
-}
-
-static bool round_is_over(struct fh *host, u32 id)
-{
-	return fh_until(host->hint_begun == id && !host->hint_open);
 }
 
 /* A whole round; the host has seen all blocks and not said DONE. */

@@ -10,8 +10,6 @@
 
 #include <linux/delay.h>
 
-#include <compat/mm.h>
-
 #include "compat.h"
 #include "fake_host.h"
 #include "guest.h"
@@ -31,16 +29,6 @@
 #define FEATURED	(DRIVER | VIRTIO_CONFIG_S_FEATURES_OK)
 #define READY		(FEATURED | VIRTIO_CONFIG_S_DRIVER_OK)
 #define LEGACY_READY	(DRIVER | VIRTIO_CONFIG_S_DRIVER_OK)
-
-/* All that a guest can take part in; see B2 and B3 */
-static u64 all_features(void)
-{
-	u32 fill;
-
-	return vb_free_pages_hold(&fill) ? FH_ALL_FEATURES :
-					   FH_ALL_FEATURES &
-					   ~FH_BIT(PAGE_POISON);
-}
 
 static bool hints(struct fh *host, u32 id)
 {

@@ -75,12 +75,6 @@ static struct fh *plug_offered(struct kunit *test, u64 features, u32 pages)
 	return host;
 }
 
-/* Whether this guest relies on what free pages hold */
-static bool guest_fills(void)
-{
-	return page_poisoning_enabled_static() || want_init_on_free();
-}
-
 /* Longer than a step of the driver waits for the host, and it tries again. */
 static void wait_for_nothing(void)
 {

@@ -242,11 +242,6 @@ class Domain(Guest):
         """The guest's MemTotal in bytes."""
         return self.meminfo()['MemTotal'] * KIB
 
-    def wait_total(self, size, timeout=30):
-        """Wait until the guest's MemTotal is SIZE."""
-        wait_for(self.total, lambda now: now == size, timeout,
-                 f'MemTotal to be {size}')
-
     def wait_update(self, timeout=30):
         """Wait for new statistics; them."""
         old = self.dommemstat()['last_update']

@@ -56,7 +56,7 @@ def keys_by_period(host, driver):
 @pytest.mark.skipif("'stock' not in guest.balloon_modules()",
                     reason='this kernel has no balloon module')
 def test_the_names_are_those_of_the_kernels_driver(host):
-    """L6: and always the same, whether somebody asks or not."""
+    """And always the same, whether somebody asks or not."""
     ours = keys_by_period(host, 'ours')
     assert ours == [ALL] * 3
     assert ours == keys_by_period(host, 'stock')
