@@ -77,7 +77,6 @@
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
-#include <linux/cc_platform.h>
 #include <linux/debugfs.h>
 #include <linux/delay.h>
 #include <linux/device.h>
@@ -99,6 +98,7 @@
 #include <linux/workqueue.h>
 
 #include <compat/balloon.h>
+#include <compat/encryption.h>
 #include <compat/mm.h>
 #include <compat/reporting.h>
 #include <compat/shrinker.h>
@@ -3746,7 +3746,7 @@ static struct vb *vb_new(struct virtio_device *vdev)
  */
 static int vb_validate(struct virtio_device *vdev)
 {
-	if (cc_platform_has(CC_ATTR_GUEST_MEM_ENCRYPT)) {
+	if (vb_is_encrypted()) {
 		dev_err(&vdev->dev,
 			"refused: the memory of this guest is encrypted, and a balloon would not get it back\n");
 		return -EOPNOTSUPP;
