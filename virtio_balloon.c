@@ -2803,7 +2803,8 @@ static int vb_memory_notify(struct notifier_block *nb, unsigned long action,
 	case MEM_GOING_OFFLINE:
 		WRITE_ONCE(vb->eager, true);
 		vb_enlist_later(vb, 0);
-		vb_hint_yield(vb, ULONG_MAX);
+		vb_hint_yield(vb, 0);
+		vb_hint_free_all(vb);
 		break;
 	case MEM_OFFLINE:
 	case MEM_CANCEL_OFFLINE:
