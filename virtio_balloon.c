@@ -1363,12 +1363,14 @@ static unsigned long vb_enlist_one(struct vb *vb)
 	return nr;
 }
 
+/* Also if it inflates step by step: it pauses more than it takes then. */
 static bool vb_rests(struct vb *vb)
 {
 	enum vb_state state = READ_ONCE(vb->state);
 
-	return state != VB_INFLATING && state != VB_DEFLATING &&
-	       state != VB_BROKEN;
+	if (state == VB_INFLATING)
+		return READ_ONCE(vb->paced);
+	return state != VB_DEFLATING && state != VB_BROKEN;
 }
 
 static bool vb_may_enlist(struct vb *vb)
@@ -2361,7 +2363,7 @@ static void vb_read_target(struct vb *vb)
 	vb->num_pages = num_pages;
 	vb->retries = 0;
 	vb->logged = 0;
-	vb->paced = false;
+	WRITE_ONCE(vb->paced, false);
 	WRITE_ONCE(vb->hold_off, 0);
 }
 
@@ -2405,7 +2407,7 @@ static int vb_size_up(struct vb *vb, unsigned long need)
 		return -EBUSY;
 	}
 	if (READ_ONCE(vb->hold_off))
-		vb->paced = true;
+		WRITE_ONCE(vb->paced, true);
 	step = vb_step(vb, need);
 	if (!step)
 		return vb_hint_yield(vb, VB_STEP) ? -EAGAIN : -ENOSPC;
@@ -2468,7 +2470,7 @@ static void vb_step_ended(struct vb *vb, bool more)
 		vb_publish_now(vb);
 	if (READ_ONCE(vb->eager))
 		vb_enlist_later(vb, 0);
-	else if (!more)
+	else if (!more || vb->paced)
 		vb_enlist_later(vb, VB_ENLIST_DELAY);
 }
 

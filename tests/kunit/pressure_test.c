@@ -586,6 +586,22 @@ static void the_way_back_is_slow(struct kunit *test)
 	KUNIT_EXPECT_GE(test, steps, 128 * MIB / most);
 }
 
+/* It takes minutes in large guests, and mm may need to move pages meanwhile. */
+static void what_is_held_on_the_way_back_can_be_moved(struct kunit *test)
+{
+	struct fh *host;
+
+	test_is_slow(test);
+	host = guest_plug(test, OOM);
+	resize(test, 128 * FH_MIB);
+	guest_set("oom_pages", "32768");
+	KUNIT_EXPECT_EQ(test, oom(host), 128 * MIB);
+	KUNIT_EXPECT_TRUE(test, fh_until(look(host).runs));
+	KUNIT_EXPECT_TRUE(test, fh_until(!look(host).runs));
+	KUNIT_EXPECT_TRUE(test, in_state(host, "inflating"));
+	KUNIT_EXPECT_TRUE(test, fh_settles(host, 128 * FH_MIB));
+}
+
 /* What the guest needed once it will need again. */
 static void the_way_back_ends_at_twice_the_floor(struct kunit *test)
 {
@@ -1023,6 +1039,7 @@ static struct kunit_case cases[] = {
 	KUNIT_CASE(another_target_ends_the_hold_off),
 	KUNIT_CASE(the_same_target_does_not),
 	KUNIT_CASE(the_way_back_is_slow),
+	KUNIT_CASE(what_is_held_on_the_way_back_can_be_moved),
 	KUNIT_CASE(the_way_back_ends_at_twice_the_floor),
 	KUNIT_CASE_PARAM(a_broken_device_gives_all_pages_back,
 			 telling_gen_params),
