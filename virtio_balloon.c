@@ -1068,14 +1068,14 @@ static void vb_account(struct list_head *runs, long sign)
 /*
  * Frees the aligned block of @order at @page as one: the reverse of
  * split_page(). Fails if somebody, say a compaction scanner, holds a passing
- * reference to one of its pages, or if one is bad: mm keeps those out of the
- * free lists one by one.
+ * reference to one of its pages, if one is bad, as mm keeps those out of the
+ * free lists one by one, or if mm counts each page for who allocated it.
  */
 static bool vb_free_block(struct page *page, unsigned int order)
 {
 	unsigned int i, nr = 1U << order;
 
-	if (nr > 1 && PageHWPoison(page))
+	if (nr > 1 && (PageHWPoison(page) || vb_pages_are_tagged()))
 		return false;
 	for (i = 1; i < nr; i++) {
 		if (PageHWPoison(page + i) || !page_ref_freeze(page + i, 1))

@@ -29,6 +29,20 @@
 #endif
 
 /*
+ * Whether mm notes of each page which code allocated it (memory allocation
+ * profiling, since 6.10). split_page() gives each page such a note, and a block
+ * that is freed takes back that of its first page only.
+ */
+#ifndef CONFIG_MEM_ALLOC_PROFILING
+#define vb_pages_are_tagged()	false
+#elif LINUX_VERSION_CODE >= KERNEL_VERSION(6, 11, 0)
+#include <linux/alloc_tag.h>
+#define vb_pages_are_tagged()	mem_alloc_profiling_enabled()
+#else
+#define vb_pages_are_tagged()	true
+#endif
+
+/*
  * Pages scanned and reclaimed since boot. 7.1 moved them from the vm events to
  * the node statistics, and khugepaged has its own since 6.3; all are enum
  * constants. @events: what all_vm_events() filled.

@@ -122,17 +122,28 @@ int guest_set(const char *name, const char *value)
 	return kp ? built_in_set(kp, value) : guest_write(path, value);
 }
 
-static bool file_has(const char *path, const char *value)
+ssize_t guest_read(const char *path, char *text, size_t size)
 {
 	struct file *file = guest_open(path, O_RDONLY);
-	char text[32] = "";
 	loff_t pos = 0;
+	ssize_t len;
 
 	if (IS_ERR(file))
-		return false;
-	kernel_read(file, text, sizeof(text) - 1, &pos);
+		return PTR_ERR(file);
+	do
+		len = kernel_read(file, text + pos, size - 1 - pos, &pos);
+	while (len > 0);
 	filp_close(file, NULL);
-	return sysfs_streq(text, value);
+	text[pos] = '\0';
+	return len ?: pos;
+}
+
+static bool file_has(const char *path, const char *value)
+{
+	char text[32];
+
+	return guest_read(path, text, sizeof(text)) >= 0 &&
+	       sysfs_streq(text, value);
 }
 
 bool guest_has(const char *name, const char *value)

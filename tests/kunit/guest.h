@@ -29,6 +29,9 @@ struct file *guest_open(const char *path, int flags);
 /* Writes to a file of sysfs or procfs, as a shell would. */
 int guest_write(const char *path, const char *text);
 
+/* Reads one to its end, or until @size is full; how much, or an error. */
+ssize_t guest_read(const char *path, char *text, size_t size);
+
 /* The driver's parameters; guest_reset() sets back those of run time. */
 int guest_set(const char *name, const char *value);
 bool guest_has(const char *name, const char *value);

@@ -190,6 +190,8 @@ def make_initramfs(path, build, files):
 
 CHECKS = ('panic=-1', 'oops=panic', 'kasan_multi_shot',
           'printk.devkmsg=on', 'kunit.enable=1')
+# As one test needs it where there is one: it is off, and can be switched on.
+PROFILE = 'sysctl.vm.mem_profiling=0'
 # Without KVM this is most of what such a guest does, for minutes.
 POISON = 'page_poison=1'
 # The machine may be busy with other things.
@@ -216,7 +218,7 @@ def uml_command(env, tmp):
     """
     words = ['mem=512M', f'initrd={tmp}/initrd', f'uml_dir={tmp}',
              'con=null', 'con0=null,fd:1', 'console=tty0', 'norandmaps',
-             *CHECKS, POISON, 'time-travel=inf-cpu']
+             *CHECKS, POISON, PROFILE, 'time-travel=inf-cpu']
     return [*fixed_addresses(), env['VMLINUZ'], *words]
 
 

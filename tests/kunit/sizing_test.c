@@ -887,16 +887,24 @@ static void a_new_target_ends_the_back_off(struct kunit *test)
 	resize(test, 0);
 }
 
-/* By a shell: debugfs takes nothing from the kernel itself. */
-static int set_fault(const char *name, const char *value)
+/* By a shell: some files take nothing from the kernel itself. */
+static int shell_write(const char *value, const char *path)
 {
 	char command[80];
 	char *argv[4] = { "sh", "-c", command, NULL };
 	char *envp[2] = { "PATH=/bin", NULL };
 
-	snprintf(command, sizeof(command),
-		 "echo %s >/sys/kernel/debug/fail_page_alloc/%s", value, name);
+	snprintf(command, sizeof(command), "echo %s >%s", value, path);
 	return call_usermodehelper("/bin/busybox", argv, envp, UMH_WAIT_PROC);
+}
+
+static int set_fault(const char *name, const char *value)
+{
+	char path[48];
+
+	snprintf(path, sizeof(path), "/sys/kernel/debug/fail_page_alloc/%s",
+		 name);
+	return shell_write(value, path);
 }
 
 /* So many allocations of tasks that are marked fail, of any kind. */
@@ -1186,6 +1194,51 @@ static void blocks_come_back_whole(struct kunit *test)
 	bitmap_free(map);
 }
 
+struct profile {
+	long long bytes;
+	unsigned long long calls;
+};
+
+/* What mm says of all that the driver has allocated */
+static struct profile profile(struct kunit *test)
+{
+	char *text = kvzalloc(SZ_1M, GFP_KERNEL), *rest = text, *line;
+	struct profile one, sum = { };
+
+	KUNIT_ASSERT_NOT_NULL(test, text);
+	KUNIT_EXPECT_GT(test, guest_read("/proc/allocinfo", text, SZ_1M), 0L);
+	while ((line = strsep(&rest, "\n"))) {
+		if (!strstr(line, "virtio_balloon.c:") ||
+		    sscanf(line, "%lld %llu", &one.bytes, &one.calls) != 2)
+			continue;
+		sum.bytes += one.bytes;
+		sum.calls += one.calls;
+	}
+	kvfree(text);
+	return sum;
+}
+
+/* Whole blocks are freed as one, which would count as one of their pages. */
+static void mms_profile_of_allocations_stays_true(struct kunit *test)
+{
+	const char *control = "/proc/sys/vm/mem_profiling";
+	struct profile before, held, after;
+
+	if (!IS_ENABLED(CONFIG_MEM_ALLOC_PROFILING))
+		kunit_skip(test, "this kernel has no such profile");
+	guest_plug(test, 0);
+	KUNIT_ASSERT_EQ(test, shell_write("1", control), 0);
+	before = profile(test);
+	resize(test, 64 * FH_MIB);
+	held = profile(test);
+	resize(test, 0);
+	after = profile(test);
+	KUNIT_EXPECT_EQ(test, shell_write("0", control), 0);
+	KUNIT_EXPECT_GE(test, held.bytes, before.bytes + SZ_64M);
+	KUNIT_EXPECT_EQ(test, after.bytes, before.bytes);
+	KUNIT_EXPECT_EQ(test, after.calls, before.calls);
+}
+
 static u32 some_owned(struct fh *host)
 {
 	u32 pfn;
@@ -1293,6 +1346,7 @@ static struct kunit_case cases[] = {
 	KUNIT_CASE(mm_gets_no_page_while_sizing_goes_on),
 	KUNIT_CASE(the_newest_pages_are_deflated_first),
 	KUNIT_CASE_PARAM(blocks_come_back_whole, coming_back_gen_params),
+	KUNIT_CASE(mms_profile_of_allocations_stays_true),
 	KUNIT_CASE(a_page_somebody_looks_at_is_freed_by_him),
 	KUNIT_CASE(a_thousand_targets),
 	{}
