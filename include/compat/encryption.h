@@ -6,7 +6,7 @@
  * Whether the memory of this guest is encrypted. <linux/cc_platform.h> came with
  * 5.16, and to some of the kernels before that.
  */
-#if __has_include(<linux/cc_platform.h>)
+#if __has_include("linux/cc_platform.h")
 #include <linux/cc_platform.h>
 
 static inline bool vb_is_encrypted(void)
