@@ -367,11 +367,14 @@ static void check_ledger(struct fuzz *f)
 		      theirs, ours);
 }
 
-/* Accesses are paid for: by steps, by answers of the host and by time. */
+/*
+ * Accesses are paid for: by steps, by answers of the host and by time. Of each
+ * block that is lent the host hears at once, until its ring is full.
+ */
 static void check_touches(struct fuzz *f, unsigned long touches, u64 used,
 			  unsigned long ms)
 {
-	unsigned long most = 60 + 2 * used + ms / 5;
+	unsigned long most = 60 + f->host->sizes[FH_HINT] + 2 * used + ms / 5;
 
 	f->most_touches = max(f->most_touches, touches * 100 / most);
 	if (touches > most)
