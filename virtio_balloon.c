@@ -32,7 +32,8 @@
  *                      waits for the host for a few seconds a step at most;
  *                      resets a device that failed and takes all pages back
  *   publish work       the only writer of `actual` while the driver runs
- *   enlist work        hands held pages to mm's list while sizing rests
+ *   enlist work        hands held pages to mm's list while sizing rests, or
+ *                      takes little at a time
  *   stats work         fills and offers the one stats buffer; waits for nothing
  *   hint work          lends free blocks to the host and takes them back; waits
  *                      for nothing, and looks again later
@@ -1383,7 +1384,7 @@ static void vb_enlist_later(struct vb *vb, unsigned long delay)
 	vb_queue_work(vb, vb->wq, &vb->enlist, delay);
 }
 
-/* The sizing work queues this when it comes to rest, or memory is to go. */
+/* The sizing work queues this when it rests, or memory is to go; see above. */
 static void vb_enlist_work(struct work_struct *work)
 {
 	struct vb *vb = container_of(to_delayed_work(work), struct vb, enlist);
@@ -2463,7 +2464,7 @@ static int vb_size(struct vb *vb)
 	return rc;
 }
 
-/* What waits for sizing to rest, which it does not with @more to do */
+/* What waits for sizing to rest; with @more to do it does so only if paced */
 static void vb_step_ended(struct vb *vb, bool more)
 {
 	if (!more)
