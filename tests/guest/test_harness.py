@@ -16,6 +16,7 @@ import pytest
 
 import guest
 from guest import MIB, GuestDied, GuestError, GuestLog, GuestTimeout, boot
+from initramfs import initramfs
 
 
 @pytest.fixture(scope='module')
@@ -436,6 +437,12 @@ def test_variants_of_the_device(name):
         assert have <= features and not lack & features
         ballooned.balloon_to(900 * MIB)
         assert ballooned.trace.view().kicks[0] > 0
+
+
+@pytest.mark.parametrize('modules', [(), ('virtio_net',)])
+def test_there_is_room_for_acpi_tables_behind_the_initramfs(modules):
+    # It depended on the size of a module whether a microvm found its devices.
+    assert -initramfs(modules).stat().st_size % 4096 >= 3072
 
 
 @pytest.mark.new_qemu
