@@ -4,9 +4,15 @@
 
 /*
  * Whether the memory of this guest is encrypted. <linux/cc_platform.h> came with
- * 5.16, and to some of the kernels before that.
+ * 5.16, and to some of the kernels before that. sparse cannot look for files.
  */
-#if __has_include("linux/cc_platform.h")
+#ifndef __CHECKER__
+#if !__has_include("linux/cc_platform.h")
+#define VB_NO_CC_PLATFORM
+#endif
+#endif
+
+#ifndef VB_NO_CC_PLATFORM
 #include <linux/cc_platform.h>
 
 static inline bool vb_is_encrypted(void)
