@@ -82,6 +82,21 @@ def test_twice_is_once_and_nothing_else_changes(tree):
     assert contents(tree) == once
 
 
+def test_programs_find_what_they_did(tree):
+    """The wire format loses no name, and stays if it lacks none."""
+    path = tree / 'include/uapi/linux/virtio_balloon.h'
+    name = re.compile(r'VIRTIO_BALLOON_[A-Z_]+|free_page_[a-z_]+')
+    before = path.read_text()
+    run(INTO_TREE, tree)
+    assert set(name.findall(before)) <= set(name.findall(path.read_text()))
+
+    complete = f'{before}#define VIRTIO_BALLOON_S_DIRECT_RECLAIM 15\n'
+    path.unlink()
+    path.write_text(complete)
+    run(INTO_TREE, tree)
+    assert path.read_text() == complete
+
+
 def test_the_patch_does_the_same(tree, tmp_path):
     """--patch prints it, changes nothing, and is empty in the end."""
     before = contents(tree)

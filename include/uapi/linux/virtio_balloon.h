@@ -31,7 +31,10 @@
 struct virtio_balloon_config {
 	__le32 num_pages;		/* the device's wish, 4 KiB pages */
 	__le32 actual;			/* what the balloon holds, 4 KiB pages */
-	__le32 free_page_hint_cmd_id;	/* with FREE_PAGE_HINT, read-only */
+	union {				/* with FREE_PAGE_HINT, read-only */
+		__le32 free_page_hint_cmd_id;
+		__le32 free_page_report_cmd_id;	/* its first name */
+	};
 	__le32 poison_val;		/* with PAGE_POISON */
 };
 
@@ -53,6 +56,20 @@ struct virtio_balloon_config {
 #define VIRTIO_BALLOON_S_ASYNC_RECLAIM	14
 #define VIRTIO_BALLOON_S_DIRECT_RECLAIM	15
 #define VIRTIO_BALLOON_S_NR		16
+
+/* What QEMU, libvirt and the like call them, in the order of their tags */
+#define VIRTIO_BALLOON_S_NAMES_WITH_PREFIX(prefix) { \
+	prefix "swap-in", prefix "swap-out", \
+	prefix "major-faults", prefix "minor-faults", \
+	prefix "free-memory", prefix "total-memory", \
+	prefix "available-memory", prefix "disk-caches", \
+	prefix "hugetlb-allocations", prefix "hugetlb-failures", \
+	prefix "oom-kills", prefix "alloc-stalls", \
+	prefix "async-scans", prefix "direct-scans", \
+	prefix "async-reclaims", prefix "direct-reclaims" \
+}
+
+#define VIRTIO_BALLOON_S_NAMES VIRTIO_BALLOON_S_NAMES_WITH_PREFIX("")
 
 /* 10 bytes: devices expect no padding (B25). */
 struct virtio_balloon_stat {
