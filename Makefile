@@ -25,17 +25,27 @@ VERSION = $(shell sed -n 's/^MODULE_VERSION("\(.*\)");/\1/p' virtio_balloon.c)
 KVER ?= $(shell uname -r)
 KDIR ?= /lib/modules/$(KVER)/build
 # The name that modules of that kernel go by; kernel.release may be another one.
-KREL = $(shell sed -n 's/.*UTS_RELEASE "\(.*\)".*/\1/p' \
-	$(KDIR)/include/generated/utsrelease.h)
-UPDATES = $(DESTDIR)/lib/modules/$(KREL)/updates
+KREL = $(or $(shell sed -n 's/.*UTS_RELEASE "\(.*\)".*/\1/p' \
+	$(KDIR)/include/generated/utsrelease.h 2>/dev/null),$(KVER))
+MODULES = $(DESTDIR)/lib/modules/$(KREL)
+UPDATES = $(MODULES)/updates
 SOURCES = virtio_balloon.c Kbuild Makefile dkms.conf \
 	scripts/refresh-initramfs $(shell find include -name '*.h')
 DKMS = $(DESTDIR)/usr/src/virtio-balloon-$(VERSION)
 
-# After modules have come or gone.
+# After modules have come or gone; whoever installs a package does the same.
 define renew
-	depmod $(if $(DESTDIR),-b $(DESTDIR)) $(KREL)
+	$(if $(DESTDIR),,depmod $(KREL))
 	$(if $(DESTDIR),,scripts/refresh-initramfs $(KREL))
+endef
+
+# Whether this machine loads signed modules only, and nobody has signed ours.
+define warn-of-signatures
+	@if [ -z "$(DESTDIR)" ] && { \
+		grep -qsv '\[none\]' /sys/kernel/security/lockdown || \
+		grep -qs Y /sys/module/module/parameters/sig_enforce; }; then \
+		echo "this kernel loads signed modules only: sign it, or there" \
+			"will be no balloon at all (docs/manual.rst)" >&2; fi
 endef
 
 modules: headers
@@ -53,14 +63,21 @@ no-dkms: headers
 		echo "DKMS has installed a virtio_balloon for $(KREL):" \
 		"remove that first (apt-get remove virtio-balloon-dkms)" >&2; exit 1; }
 
+no-builtin: headers
+	@! grep -qs '/virtio_balloon\.ko$$' $(MODULES)/modules.builtin || { \
+		echo "$(KREL) has its virtio_balloon built in, and no module can" \
+		"take its place: see scripts/into-tree --help" >&2; exit 1; }
+
 # depmod searches updates/ before kernel/: nothing is overwritten, nothing
 # needs a blacklist, and removing one file brings the stock module back.
-install: no-dkms modules
+install: no-dkms no-builtin modules
 	install -D -m 644 virtio_balloon.ko $(UPDATES)/virtio_balloon.ko
+	$(CROSS_COMPILE)strip --strip-debug $(UPDATES)/virtio_balloon.ko
 	$(renew)
+	$(warn-of-signatures)
 	@echo "installed for $(KREL); load it with: modprobe -r virtio_balloon; modprobe virtio_balloon"
 
-uninstall: headers
+uninstall:
 	rm -f $(UPDATES)/virtio_balloon.ko
 	@rmdir --ignore-fail-on-non-empty $(UPDATES) 2>/dev/null || true
 	$(renew)
@@ -108,5 +125,5 @@ matrix:
 arch:
 	scripts/arch
 
-.PHONY: modules headers no-dkms clean install uninstall dkms deb check test \
+.PHONY: modules headers no-dkms no-builtin clean install uninstall dkms deb check test \
 	kunit canaries coverage fuzz soak bench matrix arch

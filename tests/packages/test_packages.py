@@ -133,12 +133,16 @@ def add_fake_kernel(debian, like):
 
 
 def assert_left_alone(debian):
-    """Nothing is built for it; and its own installation does not fail."""
+    """Nothing is built for it.
+
+    Its own installation does not fail, but with the DKMS of Debian 12.
+    """
     for hook in ('postinst', 'header_postinst'):
         try:
             debian.sh(f'/etc/kernel/{hook}.d/dkms {FAKE}')
         except chroot.Failed as error:
-            # DKMS 3.0 says that nothing is to be built, and fails.
+            # DKMS 3.0 says that nothing is to be built, and fails: the manual
+            # tells what to do.
             assert debian.suite == 'bookworm'
             assert 'BUILD_EXCLUSIVE directive' in str(error)
     assert FAKE not in debian.sh('dkms status')
@@ -194,14 +198,18 @@ def test_life_of_the_package(debian, deb, newer_deb):
 
 
 def test_by_hand(debian, tmp_path):
-    """'make install' and 'make uninstall', with and without DESTDIR."""
+    """'make install' and 'make uninstall', with and without DESTDIR.
+
+    A kernel that has its own built in is left alone.
+    """
     kernel, = kernels(debian)
     copy_sources(tmp_path / 'src')
     debian.put(tmp_path / 'src', '/src')
     make = f'make -C /src KVER={kernel}'
 
     debian.sh(f'{make} install DESTDIR=/dest')
-    assert debian.glob(f'/dest/lib/modules/{kernel}/{BY_HAND}')
+    assert debian.sh('find /dest -type f').split() \
+        == [f'/dest/lib/modules/{kernel}/{BY_HAND}']
     assert_stock(debian, kernel)
     debian.sh(f'{make} uninstall DESTDIR=/dest')
     assert not debian.glob(f'/dest/lib/modules/{kernel}/updates')
@@ -210,8 +218,14 @@ def test_by_hand(debian, tmp_path):
     assert in_place(debian, kernel) == BY_HAND
     assert in_initramfs(debian, kernel) == [BY_HAND]
     assert version(debian, kernel) == VERSION
-    debian.sh(f'{make} uninstall')
+    # No headers are needed for this.
+    debian.sh(f'{make} KDIR=/nowhere uninstall')
     assert_stock(debian, kernel)
+    assert not debian.glob('/lib/modules/*/updates')
+
+    debian.sh(f'echo {STOCK} >>/lib/modules/{kernel}/modules.builtin')
+    with pytest.raises(chroot.Failed, match='built in'):
+        debian.sh(f'{make} install')
     assert not debian.glob('/lib/modules/*/updates')
 
 
