@@ -221,7 +221,7 @@ static struct vb_range vb_pfns_per_buffer = {
 };
 module_param_cb(pfns_per_buffer, &vb_range_ops, &vb_pfns_per_buffer, 0444);
 __MODULE_PARM_TYPE(pfns_per_buffer, "int");
-MODULE_PARM_DESC(pfns_per_buffer, "4 KiB pages a buffer, 16 to 4096 (default 256; more only on QEMU: 512 for hugetlb memory. Other hosts ignore or never answer larger buffers)");
+MODULE_PARM_DESC(pfns_per_buffer, "4 KiB pages per buffer, 16 to 4096 (default 256; more only on QEMU: 512 for hugetlb memory. Other hosts ignore or never answer larger buffers)");
 
 static struct vb_range vb_hint_order = {
 	.value = -1, .min = -1, .max = VB_MAX_ORDER
@@ -430,7 +430,7 @@ struct vb {
 	u64 oom_last;			/* jiffies64, if nothing else is said */
 	u64 hold_until;
 
-	/* Publish work only */
+	/* Publish work writes them. */
 	bool unpublished;		/* `actual` may be somebody else's */
 	u32 published;			/* 4 KiB pages */
 	u64 published_at;
@@ -573,7 +573,7 @@ static unsigned long vb_hold_off_next(unsigned long hold_off, s64 since)
 
 /**
  * vb_oom_step_next() - pages to give back on an OOM
- * @step: what the last one gave, 0 if none
+ * @step: what was asked of the last one, 0 if none
  * @since: since then
  * @param: the parameter, 4 KiB pages, 0 for the default
  */
@@ -1272,7 +1272,8 @@ static int vb_offer(struct vb *vb, struct vb_buf *buf)
 static void vb_publish_soon(struct vb *vb)
 {
 	vb_queue_work(vb, vb->wq, &vb->publish,
-		      vb_until(vb->published_at + VB_PUBLISH_INTERVAL) ?: 1);
+		      vb_until(READ_ONCE(vb->published_at) +
+			       VB_PUBLISH_INTERVAL) ?: 1);
 }
 
 /* offered -> held: the host used a buffer of the inflateq. */
@@ -1408,8 +1409,8 @@ static bool vb_holds_off(struct vb *vb)
  * Fills a group of buffers; it waits for the first only, as what is filled is
  * neither the guest's nor the host's. Not while the host works on the last one:
  * for each 4 KiB that it discards its kernel interrupts every CPU that runs a
- * part of the guest. Context: sizing work. Return: 0, or why it has less: as
- * vb_inflate()
+ * part of the guest. Context: sizing work. Return: as vb_inflate(); the group
+ * has what could be filled
  */
 static int vb_fill_group(struct vb *vb, struct list_head *group,
 			 struct vb_block *block, unsigned long want,
@@ -1542,8 +1543,8 @@ static void vb_returned(struct vb *vb, struct vb_buf *buf)
 }
 
 /*
- * Takes up to @want held pages off the lists. /proc/vmstat counts pages as they come
- * to mm's list and leave it; those that never came there count here.
+ * Takes up to @want held pages off the lists. /proc/vmstat counts pages as they
+ * come to mm's list and leave it; those that never came there count here.
  */
 static unsigned int vb_unhold(struct vb *vb, struct list_head *runs,
 			      unsigned int want)
@@ -1655,8 +1656,8 @@ static long vb_return(struct vb *vb, struct vb_buf *buf, unsigned int want)
 
 /*
  * Fills a group of buffers, while the host works on the last one; it waits for
- * the first only. Context: sizing work and teardown. Return: 0, or why it has
- * less: as vb_deflate()
+ * the first only. Context: sizing work and teardown. Return: as vb_deflate();
+ * the group has what could be collected
  */
 static int vb_collect_group(struct vb *vb, struct list_head *group,
 			    unsigned long want, unsigned long deadline)
@@ -1763,7 +1764,7 @@ static void vb_publish(struct vb *vb, u32 actual)
 	trace_virtio_balloon_actual(vb->vdev->index, actual);
 	vb->unpublished = false;
 	vb->published = actual;
-	vb->published_at = get_jiffies_64();
+	WRITE_ONCE(vb->published_at, get_jiffies_64());
 	vb->nr_published++;
 }
 
@@ -1936,7 +1937,8 @@ static unsigned long vb_hint_yield(struct vb *vb, unsigned long want)
 
 /*
  * Sends a command, each from memory of its own: the host may not yet have read
- * the last one. Return: 0, or -ENOSPC if it must use something first
+ * the last one. Return: 0, -ENOSPC if it must use something first, or as
+ * vb_add()
  */
 static int vb_hint_send(struct vb *vb, u32 id)
 {
@@ -2032,8 +2034,8 @@ static void vb_hint_begin(struct vb *vb)
 	WRITE_ONCE(vb->hint_begun, vb->hint_wanted);
 	WRITE_ONCE(vb->hint_open, true);
 	WRITE_ONCE(vb->hint_pressed, false);
-	vb_hint_descend(vb, min_t(unsigned int, VB_MAX_ORDER,
-				  ilog2(VB_HINT_BURST)));
+	vb_hint_descend(vb, clamp_t(unsigned int, ilog2(VB_HINT_BURST),
+				    vb_hint_least(), VB_MAX_ORDER));
 	vb->hint_burst = max(VB_HINT_BURST, vb_hint_room(vb) / 2);
 	vb->hint_since = ktime_get();
 	vb->hint_watch = jiffies + VB_HINT_WATCH;
@@ -2286,11 +2288,10 @@ static void vb_log_state(struct vb *vb, enum vb_state state)
 {
 	struct device *dev = &vb->vdev->dev;
 
-	if (state < VB_FLOOR || vb->logged & BIT(state))
+	if (state < VB_FLOOR || vb->logged & BIT(state) ||
+	    !__ratelimit(&vb->log_limit))
 		return;
 	vb->logged |= BIT(state);
-	if (!__ratelimit(&vb->log_limit))
-		return;
 	dev_printk(state >= VB_STALLED ? KERN_WARNING : KERN_INFO, dev,
 		   "%s: %s; holding %llu KiB, the host asks for %llu KiB\n",
 		   vb_states[state].name, vb_states[state].why,
@@ -2299,9 +2300,7 @@ static void vb_log_state(struct vb *vb, enum vb_state state)
 
 static void vb_set_state(struct vb *vb, enum vb_state state)
 {
-	if (state == vb->state)
-		return;
-	if (trace_virtio_balloon_state_enabled())
+	if (state != vb->state && trace_virtio_balloon_state_enabled())
 		trace_virtio_balloon_state(vb->vdev->index,
 					   vb_states[vb->state].name,
 					   vb_states[state].name,
@@ -2476,14 +2475,48 @@ static void vb_step_ended(struct vb *vb, bool more)
 }
 
 /*
+ * What the result of a step means, and after how many jiffies the next one is
+ * due: -1 if an event will tell.
+ */
+static enum vb_state vb_step_result(struct vb *vb, int rc, long *delay)
+{
+	*delay = -1;
+	switch (rc) {
+	case 0:
+		return VB_IDLE;
+	case -EAGAIN:	/* paced once the guest was in need */
+		*delay = vb->paced && vb->state == VB_INFLATING ? VB_PACE : 0;
+		return vb->state;
+	case -ENODATA:	/* mm is migrating what is left: not for long */
+		*delay = msecs_to_jiffies(VB_BACKOFF_MIN_MS);
+		return VB_DEFLATING;
+	case -ENOSPC:	/* memory that becomes available sends no event */
+		*delay = msecs_to_jiffies(vb_backoff_ms(vb->retries++));
+		return VB_FLOOR;
+	case -ENOMEM:
+	case -ERANGE:
+		*delay = msecs_to_jiffies(vb_backoff_ms(vb->retries++));
+		return VB_NO_MEMORY;
+	case -EBUSY:
+		*delay = vb_hold_off_delay(vb);
+		return VB_HOLD_OFF;
+	case -ETIMEDOUT:
+		*delay = VB_STALL_RETRY;
+		return VB_STALLED;
+	default:
+		return VB_BROKEN;
+	}
+}
+
+/*
  * The sizing work: one step, then what its result means. It queues itself as
  * long as there is something to wait for that no interrupt announces.
  */
 static void vb_sizing_work(struct work_struct *work)
 {
 	struct vb *vb = container_of(to_delayed_work(work), struct vb, sizing);
-	enum vb_state state = vb->state;
-	long delay = -1;
+	enum vb_state state;
+	long delay;
 	int rc;
 
 	vb_heed_hibernation(vb);
@@ -2491,46 +2524,17 @@ static void vb_sizing_work(struct work_struct *work)
 	if (!vb_is_broken(vb))
 		vb_read_target(vb);
 	rc = vb_size(vb);
-	switch (rc) {
-	case 0:
-		state = VB_IDLE;
-		break;
-	case -EAGAIN:	/* the next step; paced once the guest was in need */
-		state = vb->state;
-		delay = vb->paced && state == VB_INFLATING ? VB_PACE : 0;
-		if (!delay && !READ_ONCE(vb->hibernating))
-			vb_stay_awake(vb);
-		break;
-	case -ENODATA:	/* mm is migrating what is left: not for long */
-		state = VB_DEFLATING;
-		delay = msecs_to_jiffies(VB_BACKOFF_MIN_MS);
-		break;
-	case -ENOSPC:	/* memory that becomes available sends no event */
-		state = VB_FLOOR;
-		delay = msecs_to_jiffies(vb_backoff_ms(vb->retries++));
-		break;
-	case -ENOMEM:
-	case -ERANGE:
-		state = VB_NO_MEMORY;
-		delay = msecs_to_jiffies(vb_backoff_ms(vb->retries++));
-		break;
-	case -EBUSY:
-		state = VB_HOLD_OFF;
-		delay = vb_hold_off_delay(vb);
-		break;
-	case -ETIMEDOUT:
-		state = VB_STALLED;
-		delay = VB_STALL_RETRY;
-		break;
-	case -ECANCELED:	/* the driver stops */
+	if (rc == -ECANCELED)		/* the driver stops */
 		return;
-	default:
-		state = VB_BROKEN;
+	state = vb_step_result(vb, rc, &delay);
+	if (state == VB_BROKEN) {
 		vb_reset(vb);
 		vb_reclaim(vb);
 	}
 	vb_set_state(vb, state);
 	vb_step_ended(vb, rc == -EAGAIN);
+	if (!delay && rc == -EAGAIN && !READ_ONCE(vb->hibernating))
+		vb_stay_awake(vb);
 	if (vb_awaits(vb))
 		delay = min_t(long, delay, VB_STALL_RETRY);
 	if (delay >= 0)
@@ -3090,8 +3094,9 @@ static int vb_report_set(const char *val, const struct kernel_param *kp)
 	struct vb *vb;
 
 	mutex_lock(&vb_reporters_lock);
-	list_for_each_entry(vb, &vb_reporters, reporters)
-		vb_report_apply(vb);
+	if (!rc)
+		list_for_each_entry(vb, &vb_reporters, reporters)
+			vb_report_apply(vb);
 	mutex_unlock(&vb_reporters_lock);
 	return rc;
 }
@@ -3265,7 +3270,7 @@ static void vb_stats_work(struct work_struct *work)
 
 	if (!virtqueue_get_buf(vb->statsq, &len) || vb_offer_stats(vb))
 		return;
-	vb->stats_at = get_jiffies_64();
+	WRITE_ONCE(vb->stats_at, get_jiffies_64());
 	vb->nr_stats++;
 	virtqueue_kick(vb->statsq);
 }
@@ -3276,7 +3281,7 @@ static void vb_stats_used(struct virtqueue *vq)
 	struct vb *vb = vq->vdev->priv;
 
 	vb_queue_work(vb, vb->stats_wq, &vb->stats_work,
-		      vb_until(vb->stats_at + VB_STATS_INTERVAL));
+		      vb_until(READ_ONCE(vb->stats_at) + VB_STATS_INTERVAL));
 }
 
 /*
@@ -3574,8 +3579,8 @@ static void vb_start(struct vb *vb)
 	vb->unpublished = true;
 	WRITE_ONCE(vb->hint_news, jiffies);
 	WRITE_ONCE(vb->check_hint, 1);
-	vb->published_at = get_jiffies_64();
-	vb->stats_at = vb->published_at;
+	WRITE_ONCE(vb->published_at, get_jiffies_64());
+	WRITE_ONCE(vb->stats_at, vb->published_at);
 	vb_set_phase(vb, VB_RUNNING);
 	vb_queue_sizing(vb, 0);
 	vb_queue_hint(vb);

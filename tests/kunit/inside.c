@@ -47,6 +47,7 @@ struct inside inside(struct virtio_device *vdev)
 		.reported = READ_ONCE(vb->reported),
 		.report_error = READ_ONCE(vb->report_error),
 		.reporting = READ_ONCE(vb->reporting),
+		.said = vb->logged & BIT(READ_ONCE(vb->state)),
 		.broken = READ_ONCE(vb->broken),
 		.was_reset = READ_ONCE(vb->was_reset),
 		.wakeup = device_can_wakeup(&vdev->dev),

@@ -37,6 +37,7 @@ struct inside {
 	unsigned long reported;
 	int report_error;
 	bool reporting;
+	bool said;			/* why it stands still, in the log */
 	bool broken;
 	bool was_reset;
 	bool wakeup;

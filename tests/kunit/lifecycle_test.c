@@ -1522,6 +1522,28 @@ static void tries_again_at_the_floor_with_back_off(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, inside(vdev_of(host)).retries, 11U);
 }
 
+/* Ten lines a minute are enough; but the last word is not lost. */
+static void why_it_stands_still_is_said_in_the_end(struct kunit *test)
+{
+	struct fh *host = test->priv;
+	unsigned int i;
+
+	test_is_slow(test);
+	near_floor(test);
+	plug(test, host, 0);
+	for (i = 0; i < 12; i++) {
+		fh_target(host, ALL - i);
+		KUNIT_ASSERT_TRUE(test,
+				  fh_until(inside(vdev_of(host)).num_pages ==
+					   ALL - i &&
+					   inside_is(vdev_of(host), "floor")));
+	}
+	KUNIT_EXPECT_FALSE(test, inside(vdev_of(host)).said);
+	msleep(100 * MSEC_PER_SEC);
+	KUNIT_EXPECT_TRUE(test, inside_is(vdev_of(host), "floor"));
+	KUNIT_EXPECT_TRUE(test, inside(vdev_of(host)).said);
+}
+
 /*
  * Hold-off
  */
@@ -1979,6 +2001,7 @@ static struct kunit_case cases[] = {
 	KUNIT_CASE(default_floor_is_left_to_the_guest),
 	KUNIT_CASE(floor_may_be_changed_at_run_time),
 	KUNIT_CASE(tries_again_at_the_floor_with_back_off),
+	KUNIT_CASE(why_it_stands_still_is_said_in_the_end),
 	KUNIT_CASE(inflation_pauses_after_each_oom),
 	KUNIT_CASE(the_pause_doubles_up_to_five_minutes),
 	KUNIT_CASE(status_of_a_plain_balloon),

@@ -186,9 +186,11 @@ TRACE_EVENT(virtio_balloon_stall,
 		__entry->in_flight = in_flight;
 		__entry->ms = ms;
 	),
-	TP_printk("virtio%d queue=%u in_flight=%u waited=%u ms",
-		  __entry->dev, __entry->queue, __entry->in_flight,
-		  __entry->ms)
+	TP_printk("virtio%d queue=%s in_flight=%u waited=%u ms",
+		  __entry->dev,
+		  __print_symbolic(__entry->queue, { 0, "inflateq" },
+				   { 1, "deflateq" }, { 4, "reportq" }),
+		  __entry->in_flight, __entry->ms)
 );
 
 #endif /* _TRACE_VIRTIO_BALLOON_H */
