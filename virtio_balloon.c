@@ -643,7 +643,7 @@ static void vb_set_phase(struct vb *vb, enum vb_phase phase)
 	unsigned long flags;
 
 	spin_lock_irqsave(&vb->gate, flags);
-	vb->phase = phase;
+	WRITE_ONCE(vb->phase, phase);
 	spin_unlock_irqrestore(&vb->gate, flags);
 }
 
@@ -925,16 +925,24 @@ static int vb_wait(struct vb *vb, struct vb_queue *q, unsigned long deadline)
 }
 
 /*
- * Makes some progress: takes back what the host used, or waits for it. Errors
- * as vb_wait(), and -EAGAIN if there is progress, but not in time.
+ * Makes some progress: takes back what the host used, or waits until it or
+ * somebody else does. Errors as vb_wait(), and -EAGAIN if there is progress, but
+ * not in time.
  */
 static int vb_reap_wait(struct vb *vb, struct vb_queue *q,
 			unsigned long deadline)
 {
-	if (!vb_reap(vb, q))
-		return vb_wait(vb, q, deadline);
-	cond_resched();
-	return time_after(jiffies, deadline) ? -EAGAIN : 0;
+	int rc = 0;
+
+	if (vb_reap(vb, q))
+		cond_resched();
+	else
+		rc = vb_wait(vb, q, deadline);
+	if (!rc && time_after(jiffies, deadline)) {
+		vb_reap(vb, q);
+		rc = -EAGAIN;
+	}
+	return rc;
 }
 
 /* vb_buf_get() that waits; errors as vb_reap_wait(). */
@@ -1043,6 +1051,16 @@ static void vb_gather(struct list_head *pages, struct list_head *runs)
 	INIT_LIST_HEAD(pages);
 }
 
+/* Since 6.16 mm adds up its reserves anew each time, and does not lock that. */
+static DEFINE_SPINLOCK(vb_managed_lock);
+
+static void vb_adjust_run(struct page *run, long nr)
+{
+	spin_lock(&vb_managed_lock);
+	adjust_managed_page_count(run, nr);
+	spin_unlock(&vb_managed_lock);
+}
+
 /*
  * Without DEFLATE_ON_OOM the pages of the balloon are not the guest's:
  * MemTotal follows what is held.
@@ -1054,7 +1072,7 @@ static void vb_adjust_managed(struct vb *vb, struct list_head *runs, long sign)
 	if (vb->oom)
 		return;
 	list_for_each_entry(run, runs, lru)
-		adjust_managed_page_count(run, sign * vb_run_pages(run));
+		vb_adjust_run(run, sign * vb_run_pages(run));
 }
 
 /* Those that are in the balloon, but not on mm's list, which counts its own. */
@@ -1346,17 +1364,20 @@ static void vb_enlist_run(struct vb *vb, struct page *run)
 	balloon_page_list_enqueue(&vb->info, &pages);
 }
 
-/* Hands one run over, the oldest; how many pages that were. */
+/*
+ * Hands one run over, the oldest; how many pages that were. None of a device
+ * that is broken: mm may still look at pages which that refused.
+ */
 static unsigned long vb_enlist_one(struct vb *vb)
 {
+	struct page *run = NULL;
 	unsigned long nr = 0;
-	struct page *run;
 
 	spin_lock(&vb->runs_lock);
-	run = list_empty(&vb->runs) ? NULL :
-	      list_last_entry(&vb->runs, struct page, lru);
-	if (run)
+	if (!list_empty(&vb->runs) && !vb_is_broken(vb)) {
+		run = list_last_entry(&vb->runs, struct page, lru);
 		list_del(&run->lru);
+	}
 	spin_unlock(&vb->runs_lock);
 	if (run) {
 		nr = vb_run_pages(run);
@@ -1377,7 +1398,7 @@ static bool vb_rests(struct vb *vb)
 
 static bool vb_may_enlist(struct vb *vb)
 {
-	return vb_rests(vb) || (READ_ONCE(vb->eager) && !vb_is_broken(vb));
+	return vb_rests(vb) || READ_ONCE(vb->eager);
 }
 
 static void vb_enlist_later(struct vb *vb, unsigned long delay)
@@ -2907,7 +2928,7 @@ static int vb_return_isolated(struct vb *vb, struct page *page)
 		return -EAGAIN;
 	}
 	if (!vb->oom)
-		adjust_managed_page_count(page, 1);
+		vb_adjust_run(page, 1);
 	if (!vb->must_tell)
 		atomic_long_dec(&vb->away);
 	atomic_long_dec(&vb->held);

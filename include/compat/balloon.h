@@ -178,8 +178,8 @@ static inline void vb_balloon_forget(struct page *page)
 }
 
 /*
- * The same for pages that stay held and are to go to mm's list anew, which up
- * to 6.16 insists on their lock: nobody must take them for movable before.
+ * The same for pages that stay held and may go to mm's list anew, which up to
+ * 6.16 insists on their lock: nobody must take them for movable before.
  */
 static inline void vb_balloon_unlist(struct page *page)
 {

@@ -197,7 +197,7 @@ MUTANTS = [
            ' ?: vb_oom_awaits(vb);', ';',
            'virtio_balloon_pressure', failed('what_is_announced_is_')),
     Mutant('offline_waits_for_rest',
-           'vb_rests(vb) || (READ_ONCE(vb->eager) && !vb_is_broken(vb));',
+           'vb_rests(vb) || READ_ONCE(vb->eager);',
            'vb_rests(vb);',
            'virtio_balloon_migration', failed('memory_may_go_')),
     Mutant('offline_for_ever',
@@ -229,7 +229,7 @@ MUTANTS = [
            'min(si_mem_available(), free);',
            'virtio_balloon_hint', failed('all_but_the_floor_')),
     Mutant('migrated_page_not_managed',
-           '\tif (!vb->oom)\n\t\tadjust_managed_page_count(page, 1);\n', '',
+           '\tif (!vb->oom)\n\t\tvb_adjust_run(page, 1);\n', '',
            'virtio_balloon_migration', failed('mem_total_stays_')),
 ]
 
