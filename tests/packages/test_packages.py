@@ -173,7 +173,8 @@ def test_life_of_the_package(debian, deb, newer_deb):
                        f'/usr/src/virtio-balloon-{VERSION}/include/compat')
     manual, = re.findall(r'^\.Pa (/usr/share/doc/\S+)', (
         TOP / 'docs/virtio_balloon.4').read_text(), re.M)
-    assert debian.glob(manual)
+    # The chroot has no documents, but dpkg knows of them.
+    assert manual in debian.sh('dpkg -L virtio-balloon-dkms').split()
 
     with pytest.raises(chroot.Failed, match='remove that first'):
         debian.sh(f'make -C /usr/src/virtio-balloon-{VERSION} '
