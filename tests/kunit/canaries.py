@@ -20,7 +20,7 @@ import mutants    # noqa: E402
 import run    # noqa: E402
 
 # Of one run: a mutant may hang.
-TIMEOUTS = {'uml': '300', 'debug': '900'}
+TIMEOUTS = {'uml': '1200', 'debug': '900'}
 
 
 def parse_arguments():

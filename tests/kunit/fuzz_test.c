@@ -1274,7 +1274,7 @@ static void needs_reset(struct fuzz *f)
 /* G2: the driver does what the device needs. */
 static void await_reset(struct fuzz *f)
 {
-	unsigned long end = jiffies + 10 * HZ;
+	unsigned long end = jiffies + FH_PATIENCE;
 
 	needs_reset(f);
 	while (alive(f) && f->host->status & VIRTIO_CONFIG_S_NEEDS_RESET &&

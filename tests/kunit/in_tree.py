@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Driver and tests in a kernel's tree, run by the kernel's own kunit.py."""
 
+import itertools
 import os
 import pathlib
 import re
@@ -8,6 +9,7 @@ import shutil
 import subprocess
 import sys
 
+import ktap
 from kernels import TOP, CannotRun, Group
 
 DRIVERS = pathlib.PurePath('drivers/virtio')
@@ -30,6 +32,18 @@ def make_tree(source, tree):
     shutil.copyfile(CONFIG, tree / DRIVERS / 'tests/kunit' / CONFIG.name)
 
 
+def complaints(log):
+    """Lines of the file LOG in which the kernel complains, once tests run.
+
+    Before them User Mode Linux does, of PCI that it has no device for.
+    """
+    if not log.exists():
+        return []
+    lines = map(ktap.clean, log.read_text(errors='replace').splitlines())
+    lines = itertools.dropwhile(lambda line: not ktap.KTAP.match(line), lines)
+    return sum(ktap.complaints(lines, True), [])
+
+
 def run(env, place, glob, timeout):
     """Run kunit.py, TIMEOUT seconds at most.
 
@@ -42,7 +56,8 @@ def run(env, place, glob, timeout):
                f'--build_dir={place / "build"}', f'--jobs={os.cpu_count()}',
                f'--timeout={timeout:.0f}',
                *(f'--kernel_args={word}' for word in KERNEL_ARGUMENTS), glob]
-    counts = {}
+    counts, log = {}, place / 'build/test.log'
+    log.unlink(missing_ok=True)
     with Group(command, cwd=tree) as process:
         for line in process.stdout:
             print(line, end='', flush=True)
@@ -52,5 +67,9 @@ def run(env, place, glob, timeout):
         process.wait()
     failed = sum(counts.get(what, 0)
                  for what in ('failed', 'crashed', 'errors'))
+    lines = complaints(log)
+    for line in lines[:ktap.SHOWN]:
+        print(f'LOG {line}')
     return (counts.get('passed', 0),
-            failed or int(process.returncode != 0), counts.get('skipped', 0))
+            (failed or int(process.returncode != 0)) + bool(lines),
+            counts.get('skipped', 0))

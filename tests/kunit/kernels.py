@@ -137,6 +137,8 @@ class Build:
         arch = 'um' if is_uml(self.name) else 'x86_64'
         environment = {key: value for key, value in os.environ.items()
                        if key not in ('MAKEFLAGS', 'MFLAGS', 'MAKELEVEL')}
+        # The kernel's Makefile drops LC_ALL.
+        environment |= {'LANG': 'C', 'LC_MESSAGES': 'C', 'LANGUAGE': ''}
         done = subprocess.run(
             ['make', '-C', self.env['KDIR'], f'ARCH={arch}', f'M={folder}',
              f'-j{os.cpu_count()}', *variables, 'modules'], text=True,
@@ -192,8 +194,9 @@ CHECKS = ('panic=-1', 'oops=panic', 'kasan_multi_shot',
           'printk.devkmsg=on', 'kunit.enable=1')
 # As one test needs it where there is one: it is off, and can be switched on.
 PROFILE = 'sysctl.vm.mem_profiling=0'
-# Without KVM this is most of what such a guest does, for minutes.
-POISON = 'page_poison=1'
+# What free pages are filled with. Without KVM this is most of what such a
+# guest does, for minutes.
+POISON, ZERO = 'page_poison=1', 'init_on_free=1'
 # The machine may be busy with other things.
 PATIENCE = ('no_timer_check', 'rcupdate.rcu_cpu_stall_timeout=200',
             'workqueue.watchdog_thresh=200')
@@ -210,15 +213,15 @@ def fixed_addresses():
     return prefix if allowed else []
 
 
-def uml_command(env, tmp):
-    """The command for User Mode Linux.
+def uml_command(env, tmp, fill=POISON):
+    """The command for User Mode Linux. FILL: what fills free pages.
 
     Addresses decide about the order of some lists, and so about what happens
     to a random host: see fuzz_test.c.
     """
     words = ['mem=512M', f'initrd={tmp}/initrd', f'uml_dir={tmp}',
              'con=null', 'con0=null,fd:1', 'console=tty0', 'norandmaps',
-             *CHECKS, POISON, PROFILE, 'time-travel=inf-cpu']
+             *CHECKS, fill, PROFILE, 'time-travel=inf-cpu']
     return [*fixed_addresses(), env['VMLINUZ'], *words]
 
 

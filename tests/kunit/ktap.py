@@ -13,6 +13,8 @@ INIT = 'kunit-init: '
 START, LOADED, END = (INIT + word for word in (
     'tests start', 'loaded virtio_balloon_kunit', 'end'))
 COULD_NOT = INIT + 'could not '
+SEARCHED = INIT + 'looked for leaks'
+SEARCHES = 2    # with the modules, and without
 
 KTAP = re.compile(r'^( {4})*(KTAP version|1\.\.\d|(not )?ok \d|# )')
 FAILURE = re.compile(r'^ {4}# (\S+): (EXPECTATION|ASSERTION) FAILED at ')
@@ -20,12 +22,13 @@ PLAN = re.compile(r'^((?: {4})*)1\.\.(\d+)$')
 STARTS = re.compile(r'^ {4}# (\S+): starts$')
 SUBTEST = re.compile(r'^ {4}# Subtest: (.+)$')
 RESULT = re.compile(r'^((?: {4})*)(ok|not ok) \d+ (?:- )?(\S+)'
-                    r'(?: # (SKIP|TODO)\b.*)?$')
+                    r'(?: # (SKIP|TODO)\b *(.*))?$')
 
 CASE = re.compile(r'KUNIT_CASE(?:_\w+)?\((\w+)')
 
 BAD_LOG = re.compile(r'kernel BUG at|Kernel mode fault|non-static key|'
                      r'held lock freed|^kmemleak: unreferenced')
+SHOWN = 200    # lines of complaints
 # In backtraces: what happened to be on the stack.
 NOISE = re.compile(r'^ +(\[<[0-9a-f()_ptrval]+>\] )?\? |^ [0-9a-f]{8}( |$)')
 # User Mode Linux of 6.1 walks the first process's memory map without its lock.
@@ -76,6 +79,8 @@ class Results:
         self.details = []    # of a failure, as long as there are more
         self.why = {}    # suite.case -> what was expected of it
         self.late = []    # suite.case that failed once
+        self.skips = {}    # suite.case -> why it was skipped
+        self.searches = 0    # for leaks
         self.case = ''
         self.since = time.monotonic()    # a start, or the last result
         self.started = self.loaded = self.ended = False
@@ -88,6 +93,8 @@ class Results:
             self.errors += [self.last, line.removeprefix(INIT)]
         elif line == LOADED:
             self.loaded = True
+        elif line == SEARCHED:
+            self.searches += 1
         elif line == END:
             self.ended = True
         elif self.started and not self.loaded:
@@ -127,7 +134,7 @@ class Results:
         elif match := RESULT.match(line):
             self._outcome(*match.groups())
 
-    def _outcome(self, indent, outcome, name, directive):
+    def _outcome(self, indent, outcome, name, directive, reason):
         if not self.suites or len(indent) > 4:
             return    # that of one parameter
         suite = self.suites[-1]
@@ -135,6 +142,8 @@ class Results:
                 'passed' if outcome == 'ok' else 'failed')
         if indent:
             suite.cases[name] = what
+            if what == 'skipped':
+                self.skips[f'{suite.name}.{name}'] = reason
             now = time.monotonic()
             suite.seconds[name], self.since = now - self.since, now
         elif name == suite.name:
@@ -181,6 +190,9 @@ class Results:
             lines.append(f'{how}: {self.where()}')
         elif self.plan is None and not self.errors:
             lines.append('the tests did not say how many suites there are')
+        if self.ended and self.searches < SEARCHES:
+            lines.append(f'looked for leaks {self.searches} times, not '
+                         f'{SEARCHES} times')
         if self.plan not in (None, len(self.suites)):
             lines.append(f'{len(self.suites)} suites of {self.plan} ran')
         for suite in self.suites:

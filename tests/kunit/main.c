@@ -21,7 +21,7 @@ MODULE_PARM_DESC(suites, "names of the suites to run, with * and ?");
 
 static char *cases = "*";
 module_param(cases, charp, 0444);
-MODULE_PARM_DESC(cases, "names of the cases to run, with * and ?");
+MODULE_PARM_DESC(cases, "names of the cases to run, with *, ? and commas");
 #endif
 
 unsigned long test_seed = 1;
@@ -37,13 +37,29 @@ static struct kunit_suite *all[] = { SUITES };
 static struct kunit_suite *chosen[ARRAY_SIZE(all)];
 static int nr_chosen;
 
+/* @globs: with commas between them */
+static bool __init is_of(const char *globs, const char *name)
+{
+	char glob[128];
+	size_t n;
+
+	do {
+		n = strcspn(globs, ",");
+		snprintf(glob, sizeof(glob), "%.*s", (int)n, globs);
+		if (glob_match(glob, name))
+			return true;
+		globs += n;
+	} while (*globs++);
+	return false;
+}
+
 /* Leaves only the cases that were asked for. Return: whether there are any */
 static bool __init choose_cases(struct kunit_suite *suite)
 {
 	struct kunit_case *to = suite->test_cases, *from;
 
 	for (from = to; from->run_case; from++)
-		if (glob_match(cases, from->name))
+		if (is_of(cases, from->name))
 			*to++ = *from;
 	*to = *from;
 	return to > suite->test_cases;

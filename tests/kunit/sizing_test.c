@@ -900,7 +900,7 @@ static int shell_write(const char *value, const char *path)
 
 static int set_fault(const char *name, const char *value)
 {
-	char path[48];
+	char path[64];
 
 	snprintf(path, sizeof(path), "/sys/kernel/debug/fail_page_alloc/%s",
 		 name);

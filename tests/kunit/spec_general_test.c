@@ -355,28 +355,40 @@ static void g13_the_reset_comes_before_the_end_of_the_queues(struct kunit *test)
 			-1L);
 }
 
-/* The host sees whether they did when it uses them. */
-static void g13_buffers_in_flight_do_not_change(struct kunit *test)
+/*
+ * Holds queues on the way to @size and then to twice SIZE. Whether a buffer has
+ * changed meanwhile the host sees when it uses it.
+ */
+static void keep_in_flight(struct kunit *test, unsigned long queues, u32 size)
 {
-	static const struct fh_policy hold = { .hold = true };
-	struct fh *host = guest_plug(test, all_features() &
-					   ~FH_BIT(REPORTING));
-	int q;
+	struct fh *host = test->priv;
+	unsigned int q;
 
-	fh_target(host, SIZE);
-	KUNIT_EXPECT_TRUE(test, fh_settles(host, SIZE));
-	for (q = 0; q < FH_REPORT; q++)
-		fh_policy(host, q, hold);
-	fh_hint(host, ID);
-	fh_target(host, SIZE / 2);
-	msleep(500);
+	for_each_set_bit(q, &queues, FH_QUEUES)
+		fh_policy(host, q, holding);
+	if (queues & BIT(FH_HINT))
+		fh_hint(host, ID);
+	fh_target(host, size);
+	for_each_set_bit(q, &queues, FH_QUEUES)
+		KUNIT_EXPECT_TRUE(test, fh_until(fh_fetched(host, q)));
 	fh_target(host, 2 * SIZE);
 	for (q = 0; q < FH_REPORT; q++)
 		fh_callback(host, q);
 	msleep(5000);
-	for (q = 0; q < FH_REPORT; q++)
-		fh_policy(host, q, (struct fh_policy){ });
+	for_each_set_bit(q, &queues, FH_QUEUES) {
+		KUNIT_EXPECT_GT(test, fh_fetched(host, q), 0U);
+		fh_policy(host, q, prompt);
+	}
 	KUNIT_EXPECT_TRUE(test, fh_settles(host, 2 * SIZE));
+}
+
+/* The inflateq is empty while the deflateq is not. */
+static void g13_buffers_in_flight_do_not_change(struct kunit *test)
+{
+	guest_plug(test, all_features() & ~FH_BIT(REPORTING));
+	keep_in_flight(test, BIT(FH_INFLATE), SIZE);
+	keep_in_flight(test, BIT(FH_DEFLATE) | BIT(FH_STATS) | BIT(FH_HINT),
+		       SIZE / 2);
 	do_all(test);
 }
 
