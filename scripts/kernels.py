@@ -15,6 +15,7 @@ import filecmp
 import functools
 import os
 import pathlib
+import random
 import re
 import shlex
 import shutil
@@ -348,6 +349,8 @@ class Kernel:
         What may have been late, beside all else that runs, is run once more.
         """
         log = self.build_dir / 'test.log'
+        # What is run once more is to get the same random numbers.
+        os.environ.setdefault('VB_SEED', str(random.randrange(1 << 32)))
         say(f'{self.name}: testing, see {log}')
         with log.open('w') as out:
             passed, failed, late = self.pytest(out, *arguments,

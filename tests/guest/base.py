@@ -28,6 +28,14 @@ class GuestLog(GuestError):
     """The guest's log has lines that a healthy kernel does not write."""
 
 
+class GuestFault(GuestError):
+    """Something is wrong that no delay explains, however busy the machine.
+
+    Memory that is not as it was, a program that was killed, a page that is
+    given twice: tests/conftest.py never takes that for late.
+    """
+
+
 class QmpError(GuestError):
     """QEMU refused a QMP command."""
 

@@ -32,8 +32,8 @@ import time
 
 from balloon import Balloon
 from base import (GIB, HERE, KIB, MIB, PAGE, TOP, CommandFailed, GuestDied,
-                  GuestError, GuestLog, GuestTimeout, QmpError, parse_size,
-                  wait_for)
+                  GuestError, GuestFault, GuestLog, GuestTimeout, QmpError,
+                  parse_size, wait_for)
 from channels import Agent, Qmp
 from guest_log import PANIC, bad_lines
 from jobs import Job
@@ -45,8 +45,8 @@ from qemu_trace import TRACE_EVENTS, Buffer, Trace, TraceView
 # All that a test may want, from whichever module.
 __all__ = ['BALLOON_ID', 'GIB', 'HERE', 'KIB', 'MACHINES', 'MIB', 'PAGE',
            'TOP', 'TRACE_EVENTS', 'Buffer', 'CommandFailed', 'Config',
-           'CpuTime', 'Guest', 'GuestDied', 'GuestError', 'GuestLog',
-           'GuestTimeout', 'Job', 'QmpError', 'RESTORE_PMBASE',
+           'CpuTime', 'Guest', 'GuestDied', 'GuestError', 'GuestFault',
+           'GuestLog', 'GuestTimeout', 'Job', 'QmpError', 'RESTORE_PMBASE',
            'SAVE_PMBASE', 'Trace', 'TraceView', 'bad_lines',
            'balloon_modules', 'boot', 'can_use_kvm', 'environment', 'fits',
            'new_qemu', 'parse_size', 'wait_for']
@@ -227,6 +227,12 @@ class Guest(Balloon):
         """/proc/vmstat: name -> number."""
         words = self.sh('cat /proc/vmstat').split()
         return dict(zip(words[::2], map(int, words[1::2])))
+
+    def check_nobody_killed(self):
+        """Raise if a program was killed for want of memory."""
+        kills = self.vmstat()['oom_kill']
+        if kills:
+            raise GuestFault(f'programs killed for want of memory: {kills}')
 
     def free(self):
         """MemFree of the guest in KiB."""

@@ -4,6 +4,7 @@
 import functools
 import hashlib
 import lzma
+import os
 import pathlib
 import shutil
 import subprocess
@@ -161,9 +162,9 @@ def initramfs(modules=(), programs=()):
                                 + _driver_archive())
     digest = hashlib.sha256(archive).hexdigest()[:16]
     path = cache_folder() / f'{environment()["KREL"]}-{digest}.cpio'
-    if path.exists():
-        path.touch()
-    else:
+    try:
+        os.utime(path)
+    except FileNotFoundError:
         publish(path, lambda out: pathlib.Path(out).write_bytes(archive))
         prune(path.parent, '*.cpio', 12)
     return path

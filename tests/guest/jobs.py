@@ -4,7 +4,7 @@
 import re
 import shlex
 
-from base import GuestError, wait_for
+from base import GuestError, GuestFault, wait_for
 
 
 class Job:
@@ -41,6 +41,13 @@ class Job:
         """
         return wait_for(self.poll, lambda status: status is not None, timeout,
                         f'{self.command!r} to end', interval)
+
+    def check_intact(self, timeout=60):
+        """Wait for a hog to end; raise unless it found its memory intact."""
+        status = self.wait(timeout)
+        if status:
+            raise GuestFault(f'{self.command!r} ended with {status}, its '
+                             f'memory is not intact:\n{self.output()}')
 
     def output(self, start=0):
         """What it has written so far, both streams, from byte START on."""

@@ -4,6 +4,7 @@
 Each other test relies on this, as a harness that sees no evil passes all.
 """
 
+import contextlib
 import os
 import re
 import shutil
@@ -15,8 +16,10 @@ import textwrap
 import pytest
 
 import guest
-from guest import MIB, GuestDied, GuestError, GuestLog, GuestTimeout, boot
+from guest import (MIB, GuestDied, GuestError, GuestFault, GuestLog,
+                   GuestTimeout, boot)
 from initramfs import initramfs
+from test_sizing import DEFLATE, INFLATE, held_after
 
 
 @pytest.fixture(scope='module')
@@ -90,6 +93,54 @@ def test_hog_writes_and_verifies_memory(plain):
     assert plain.spawn('hog x').wait() == 2
 
 
+def memory_of_hog(running):
+    """Address in the middle of the memory that the only hog fills."""
+    maps = running.sh('cat /proc/$(pidof hog)/maps')
+    start, end = max(
+        ([int(part, 16) for part in span.split('-')]
+         for span in re.findall(r'^\w+-\w+(?= rw)', maps, re.M)),
+        key=lambda span: span[1] - span[0])
+    assert end - start >= 32 * MIB
+    return (start + end) // 2 // guest.PAGE * guest.PAGE
+
+
+@pytest.mark.parametrize('option', ['-r', '-n'])
+def test_hog_finds_a_word_that_changed(plain, option):
+    job = plain.spawn(f'hog {option} 32 -1')
+    job.wait_output('ready')
+    plain.sh('dd if=/dev/zero of=/proc/$(pidof hog)/mem bs=8 count=1 '
+             f'seek={memory_of_hog(plain) // 8} conv=notrunc')
+    job.kill()
+    with pytest.raises(GuestFault, match='bad word'):
+        job.check_intact()
+
+
+def view_of(*buffers):
+    """What QEMU's trace would show of them."""
+    view = guest.TraceView()
+    view.buffers = [guest.Buffer(*buffer) for buffer in buffers]
+    return view
+
+
+@pytest.mark.parametrize('buffers, before, what', [
+    ([(INFLATE, [5, 6, 5])], [], 'twice in one buffer'),
+    ([(DEFLATE, [5, 5])], [5], 'twice in one buffer'),
+    ([(INFLATE, [5]), (INFLATE, [6, 5])], [], 'inflated although'),
+    ([(INFLATE, [5])], [5], 'inflated although'),
+    ([(DEFLATE, [5])], [], 'deflated although'),
+    ([(INFLATE, [5]), (DEFLATE, [5]), (DEFLATE, [5])], [], 'deflated altho'),
+    ([(2, [5])], [5], 'deflated although'),
+])
+def test_a_stream_that_breaks_the_rules_is_refused(buffers, before, what):
+    with pytest.raises(GuestFault, match=what):
+        held_after(view_of(*buffers), before)
+
+
+def test_a_stream_that_keeps_the_rules_is_added_up():
+    view = view_of((INFLATE, [5, 6]), (DEFLATE, [6, 9]), (INFLATE, [6]))
+    assert held_after(view, [8, 9]) == {5, 6, 8}
+
+
 def test_rss_follows_touched_memory(plain):
     before = plain.rss()
     plain.touch(512 * MIB)
@@ -160,7 +211,8 @@ def test_a_guest_that_hangs_fails_the_test(monkeypatch):
         sh = hung.sh
         monkeypatch.setattr(hung, 'sh', lambda command: sh(command, 2))
         # A stopped agent is what a hung guest looks like from outside.
-        sh('kill -STOP $PPID & kill -STOP $$', timeout=2, check=False)
+        with contextlib.suppress(GuestTimeout):
+            sh('kill -STOP $PPID & kill -STOP $$', timeout=2, check=False)
 
 
 def test_a_guest_that_never_comes_up_fails_the_test():
@@ -307,7 +359,7 @@ def _pytest(folder, script):
     return subprocess.run(
         [sys.executable, '-m', 'pytest', '-p', 'conftest', 'test_it.py',
          '--rootdir', folder, '--noconftest', '-q'],
-        env={**os.environ, 'PYTHONPATH': str(guest.HERE.parent),
+        env={**os.environ, 'PYTHONPATH': f'{guest.HERE.parent}:{guest.HERE}',
              'VB_COUNTS': str(folder / 'counts')}, text=True, cwd=folder,
         stdout=subprocess.PIPE, check=False)
 
@@ -323,6 +375,10 @@ def test_a_test_that_takes_too_long_fails(tmp_path):
 FAILS = 'def test_fails():\n    assert False\n'
 SPLAT = '    print("the log of the guest has")\n'
 DIES = 'def test_dies():\n    raise OSError\n'
+WRONG = '''from base import GuestFault
+def test_wrong():
+    raise GuestFault
+'''
 NO_END = '''import pytest
 @pytest.fixture
 def guest():
@@ -336,10 +392,11 @@ def test_fails(guest):
 @pytest.mark.parametrize('script, late', [
     (FAILS, ['test_it.py::test_fails']),
     (FAILS + DIES, []),
+    (WRONG, []),
     (FAILS.replace('\n', '\n' + SPLAT, 1), []),
     (NO_END, []),
     (''.join(FAILS.replace('fails', f'fails_{i}') for i in range(4)), []),
-], ids=['late', 'dies', 'splat', 'no end', 'too many'])
+], ids=['late', 'dies', 'wrong', 'splat', 'no end', 'too many'])
 def test_what_may_be_late_is_run_again(tmp_path, script, late):
     """And nothing else."""
     assert _pytest(tmp_path, script).returncode == 1

@@ -57,6 +57,24 @@ WAYS = {
 }
 
 
+def start_inflating(running, target):
+    """Ask for TARGET, and return while the balloon grows to that."""
+    before = running.actual()
+    running.balloon(target)
+    wait_for(running.actual, lambda now: now < before, 10,
+             'the balloon to grow', 0.005)
+
+
+def amid_an_inflate(running, taken):
+    """Whether some, but not all, of TAKEN bytes went to the host.
+
+    With KVM that may be all before anybody sees that it has begun.
+    """
+    pages = len(running.trace.view().pfns(INFLATE))
+    print(f'pages that were inflated: {pages}')
+    return 0 < pages and (pages < taken // PAGE or can_use_kvm())
+
+
 def all_is_back(running, before):
     """The host has no page, knows that, and the guest has BEFORE bytes."""
     view = running.trace.view()
@@ -135,7 +153,7 @@ def test_the_driver_goes_amid_an_inflate(traced):
 def end_hogs(running, hog):
     """Let the hogs verify their memory and end; that it was intact."""
     running.sh('killall hog')
-    assert hog.wait() == 0
+    hog.check_intact()
 
 
 def test_the_driver_goes_under_memory_pressure(driver):
@@ -172,7 +190,7 @@ def test_the_driver_goes_after_the_guest_was_out_of_memory(driver):
         assert not held_after(running.trace.view())
         assert running.actual() == running.size
         end_hogs(running, hog)
-        assert running.vmstat()['oom_kill'] == 0
+        running.check_nobody_killed()
         all_is_back(running, before)
         running.load('ours')
         running.wait_actual(192 * MIB)
@@ -245,13 +263,15 @@ def test_the_device_is_torn_out(amid, go, driver):
     The guest has its memory back all the same once the driver goes.
     """
     native = ('-global', 'ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off')
-    with boot(driver=driver, hotplug=True, extra=native) as running:
+    with boot(driver=driver, hotplug=True, trace=True,
+              extra=native) as running:
         before = free(running)
         running.balloon_to(768 * MIB)
+        running.trace.mark()
         if amid:
-            running.balloon(384 * MIB)
-            time.sleep(0.1)
+            start_inflating(running, 384 * MIB)
         tear_out(running)
+        assert amid_an_inflate(running, 384 * MIB) == amid
         go(running)
         assert free(running) >= before - SPARE
         assert running.meminfo()['MemTotal'] * KIB > 950 * MIB
@@ -328,13 +348,14 @@ def test_a_device_that_fails_costs_no_page_and_no_hang(amid, driver):
     The driver says so once, resets the device, after which no page is the
     host's any more, and rests. All works again after insmod.
     """
-    with boot('512M', driver=driver) as running:
+    with boot('512M', driver=driver, trace=True) as running:
         before = free(running)
         running.balloon_to(384 * MIB)
+        running.trace.mark()
         if amid:
-            running.balloon(192 * MIB)
-            time.sleep(0.1)
+            start_inflating(running, 192 * MIB)
         break_device(running)
+        assert amid_an_inflate(running, 192 * MIB) == amid
         running.balloon(320 * MIB)
         wait_state(running, 'broken')
         wait_for(lambda: free(running), lambda now: now >= before - SPARE, 10,
@@ -378,9 +399,9 @@ def test_a_guest_that_starts_anew_inflates_anew(traced, how):
 def test_a_shutdown_is_not_put_off(driver):
     """N07: amid an inflate; the pages are of no use any more."""
     with boot('512M', driver=driver, trace=True) as running:
-        running.balloon(160 * MIB)
-        time.sleep(0.2)
+        start_inflating(running, 160 * MIB)
         running.shutdown()
+        assert amid_an_inflate(running, 352 * MIB)
         no_deflates(running.trace)
 
 

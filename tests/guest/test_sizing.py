@@ -16,7 +16,8 @@ import time
 import pytest
 
 import guest
-from guest import GIB, KIB, MIB, PAGE, CommandFailed, boot, wait_for
+from guest import (GIB, KIB, MIB, PAGE, CommandFailed, GuestFault, boot,
+                   wait_for)
 
 RESIDENT = 'memory-backend-ram,prealloc=on'
 INFLATE, DEFLATE = 0, 1
@@ -41,13 +42,15 @@ def held_after(view, held=()):
     held = set(held)
     for queue, pfns in view.buffers:
         pages = set(pfns)
-        assert len(pages) == len(pfns), 'a PFN twice in one buffer'
+        if len(pages) != len(pfns):
+            raise GuestFault('a PFN twice in one buffer')
         if queue == INFLATE:
-            assert not held & pages, 'inflated although the host has it'
+            if held & pages:
+                raise GuestFault('inflated although the host has it')
             held |= pages
         else:
-            assert queue == DEFLATE and pages <= held, \
-                'deflated although the host has not got it'
+            if queue != DEFLATE or not pages <= held:
+                raise GuestFault('deflated although the host has not got it')
             held -= pages
     return held
 

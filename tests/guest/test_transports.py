@@ -145,11 +145,20 @@ FEATURES = ('deflate_on_oom', 'free_page_hint', 'free_page_reporting',
             'page_poison')
 
 
+def check_status(running, features):
+    """The driver hints and reports if the device offers that."""
+    status = running.status()
+    assert ('hinting' in status) == features['free_page_hint']
+    assert status['reporting'] == (
+        'on' if features['free_page_reporting'] else 'no')
+
+
 def test_queues_match_whatever_the_device_offers(driver):
     """3.2: QEMU numbers queues by what it offers, not by what we take.
 
     All 16 combinations, in turn on one port. A driver that got the numbers
-    wrong would inflate nothing or have no statistics.
+    wrong would inflate nothing or have no statistics. That it has the queues
+    of hints and reports is looked up; test_reporting.py puts them to use.
     """
     with boot('512M', hotplug=True, driver=driver) as running:
         running.hotplug_del()
@@ -159,6 +168,8 @@ def test_queues_match_whatever_the_device_offers(driver):
             bits = Facts(running).bits
             print(f'{features}: {sorted(bits)}')
             assert (DEFLATE_ON_OOM in bits) == features['deflate_on_oom']
+            if driver == 'ours':
+                check_status(running, features)
             running.balloon_to(384 * MIB)
             check_stats(running)
             running.balloon_to(running.size)
