@@ -377,6 +377,7 @@ static void fh_see_command(struct fh_queue *hq, struct fh_elem *elem)
 		fh_complain(host, "hintq: a command of %u bytes (B30)",
 			    elem->bytes);
 	elem->cmd = fh_32(host, *(__virtio32 *)elem->data);
+	host->nr_commands++;
 	if (hq->policy.scribble)
 		memset(elem->data, 0xff, elem->bytes);
 	if (elem->cmd == VIRTIO_BALLOON_CMD_ID_STOP) {

@@ -184,6 +184,7 @@ struct fh {
 	u64 nr_writes[FH_CONFIG];	/* of the configuration, by offset */
 	u32 hint_begun;			/* the id that the driver sent last */
 	bool hint_open;			/* no STOP since */
+	unsigned long nr_commands;	/* of the hintq, ever */
 	unsigned long lied;		/* queues: it lost sight since then */
 
 	spinlock_t event_lock;

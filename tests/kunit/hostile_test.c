@@ -849,7 +849,7 @@ static void d12_ids_change_amid_rounds(struct kunit *test)
 	}
 	KUNIT_EXPECT_TRUE(test, fh_until(has_nothing(host)));
 	KUNIT_EXPECT_FALSE(test, host->hint_open);
-	KUNIT_EXPECT_EQ(test, commands(host), 2 * look(host).rounds);
+	KUNIT_EXPECT_EQ(test, host->nr_commands, 2 * look(host).rounds);
 	KUNIT_EXPECT_GT(test, look(host).rounds, time_travels() ? 10UL : 2UL);
 	expect_removal(test, 1);
 }
@@ -867,7 +867,7 @@ static void d12_an_id_comes_back(struct kunit *test)
 		msleep(500);
 	}
 	KUNIT_EXPECT_EQ(test, look(host).rounds, 1UL);
-	KUNIT_EXPECT_EQ(test, commands(host), 2UL);
+	KUNIT_EXPECT_EQ(test, host->nr_commands, 2UL);
 	fh_hint(host, ID + 1);
 	KUNIT_EXPECT_TRUE(test, round_is_over(host, ID + 1));
 	expect_removal(test, 1);
@@ -935,7 +935,7 @@ static void d12_a_stop_taken_back_does_not_end_the_round(struct kunit *test)
 	if (!time_travels() && time_after_eq(jiffies, start + HZ / 50))
 		kunit_skip(test, "too late where time is real");
 	msleep(500);
-	KUNIT_EXPECT_EQ(test, commands(host), 1UL);
+	KUNIT_EXPECT_EQ(test, host->nr_commands, 1UL);
 	fh_policy(host, FH_HINT, prompt);
 	KUNIT_EXPECT_TRUE(test, round_is_over(host, ID));
 	KUNIT_EXPECT_GT(test, host->queues[FH_HINT].nr_pages, (u64)lent);
@@ -956,7 +956,7 @@ static void d12_a_new_size_does_not_end_the_round(struct kunit *test)
 	fh_target(host, FH_MIB);
 	KUNIT_EXPECT_TRUE(test, fh_settles(host, FH_MIB));
 	msleep(500);
-	KUNIT_EXPECT_EQ(test, commands(host), 1UL);
+	KUNIT_EXPECT_EQ(test, host->nr_commands, 1UL);
 	fh_policy(host, FH_HINT, prompt);
 	KUNIT_EXPECT_TRUE(test, round_is_over(host, ID));
 	KUNIT_EXPECT_GT(test, host->queues[FH_HINT].nr_pages, (u64)lent);

@@ -36,12 +36,6 @@ static inline u64 buffers(struct fh *host, enum fh_queue_nr q)
 	return host->queues[q].nr_seen;
 }
 
-/* Buffers of commands that the hintq ever had */
-static inline unsigned long commands(struct fh *host)
-{
-	return fh_count_events(host, FH_EV_SEEN, FH_HINT, sizeof(u32));
-}
-
 static inline bool round_is_over(struct fh *host, u32 id)
 {
 	return fh_until(host->hint_begun == id && !host->hint_open);

@@ -98,7 +98,7 @@ static void b30_every_command_has_four_bytes(struct kunit *test)
 	guest_plug(test, FH_BIT(FREE_PAGE_HINT));
 	do_round(test, ID);
 	do_round(test, ID + 1);
-	KUNIT_EXPECT_EQ(test, commands(host), 4UL);
+	KUNIT_EXPECT_EQ(test, host->nr_commands, 4UL);
 	for (i = 0; (ev = hint_seen(host, i)); i++)
 		KUNIT_EXPECT_TRUE(test, ev->a == sizeof(u32) ||
 				  ev->a >= BLOCK * SZ_4K);
@@ -130,14 +130,14 @@ static void b32_the_id_is_sent_once(struct kunit *test)
 		fh_config_irq(host);
 		msleep(50);
 	}
-	KUNIT_EXPECT_EQ(test, commands(host), 1UL);
+	KUNIT_EXPECT_EQ(test, host->nr_commands, 1UL);
 	release_round(test);
 	KUNIT_EXPECT_TRUE(test, round_is_over(host, ID));
 	for (i = 0; i < 5; i++) {
 		fh_config_irq(host);
 		msleep(50);
 	}
-	KUNIT_EXPECT_EQ(test, commands(host), 2UL);
+	KUNIT_EXPECT_EQ(test, host->nr_commands, 2UL);
 	KUNIT_EXPECT_EQ(test, inside(vdev_of(host)).rounds, 1UL);
 }
 
