@@ -194,8 +194,8 @@ CHECKS = ('panic=-1', 'oops=panic', 'kasan_multi_shot',
           'printk.devkmsg=on', 'kunit.enable=1')
 # As one test needs it where there is one: it is off, and can be switched on.
 PROFILE = 'sysctl.vm.mem_profiling=0'
-# What free pages are filled with. Without KVM this is most of what such a
-# guest does, for minutes.
+# What free pages are filled with. Without KVM this is much of what a guest
+# with two processors does.
 POISON, ZERO = 'page_poison=1', 'init_on_free=1'
 # The machine may be busy with other things.
 PATIENCE = ('no_timer_check', 'rcupdate.rcu_cpu_stall_timeout=200',
@@ -225,11 +225,11 @@ def uml_command(env, tmp, fill=POISON):
     return [*fixed_addresses(), env['VMLINUZ'], *words]
 
 
-def qemu_command(env, tmp):
-    """The command for QEMU."""
+def qemu_command(env, tmp, fill=()):
+    """The command for QEMU. FILL: what fills free pages, if anything."""
     # Waiting takes its time here: with -icount sleep=off, where it takes none,
     # such a kernel executes several times slower, on one thread only.
-    words = ['console=ttyS0', *CHECKS, *PATIENCE]
+    words = ['console=ttyS0', *CHECKS, *fill, *PATIENCE]
     return ['setpriv', '--pdeathsig', 'KILL', 'qemu-system-x86_64',
             '-nodefaults', '-no-user-config', '-display', 'none',
             '-machine', 'q35', '-accel', 'tcg,thread=multi', '-cpu', 'max',

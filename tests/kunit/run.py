@@ -27,19 +27,21 @@ SLOWEST = 10    # cases: so many are named
 REASONS = 8    # lines of what was expected of a case
 # Where the host says what the driver did wrong, which is no matter of time
 VERDICT = re.compile(r'\b(fake_host|fuzz_test)\.c:\d')
-# What is looked at where free pages are zero
-ZERO_CASES = 'b[0-9]*,d14*,poison*'
+# What is looked at where free pages hold something else than usual
+FILLED_CASES = 'b[0-9]*,d14*,poison*'
 # Why a case may be skipped: anywhere, and in each kernel
 SKIPS = ('deflate_mode=shrinker', 'needs deflate_mode=shrinker')
+# ... where free pages hold something, and where they do not
+FILLED = ('free pages hold something in this guest',)
+EMPTY = ('free pages hold nothing in this guest',
+         'this guest does not fill free pages',
+         'this guest has no poison value')
 SKIPS_IN = {
-    'uml': ('free pages hold something in this guest',
-            'this kernel has no such profile'),
-    'uml-new': ('free pages hold something in this guest',),
-    'debug': ('free pages hold nothing in this guest',
+    'uml': (*FILLED, 'this kernel has no such profile'),
+    'uml-new': FILLED,
+    'debug': (*EMPTY,
               'looks too late where time is real',
               'the host may answer too late',
-              'this guest does not fill free pages',
-              'this guest has no poison value',
               'this kernel has no such profile',
               'too late where time is real',
               'waits too long where time is real')}
@@ -71,6 +73,9 @@ def parse_arguments(words=None):
     add('--init-on-free', action='store_true', help='with --kernel uml: free '
         'pages are zero and not poisoned; without --case only for the cases '
         'that look at that')
+    add('--page-poison', action='store_true', help='with --kernel debug: free '
+        'pages are poisoned, which takes a while; without --case only for the '
+        'cases that look at that')
     add('--coverage', metavar='DIR', type=pathlib.Path,
         help='put .gcda and .gcno files for lcov there')
     add('--mutant', choices=sorted(mutants.BY_NAME), metavar='NAME',
@@ -87,8 +92,11 @@ def parse_arguments(words=None):
     # The newest kernel does not bear it with KASAN in User Mode Linux.
     if options.init_on_free and options.kernel != 'uml':
         parser.error('--init-on-free is for --kernel uml')
-    if options.init_on_free and options.case == '*':
-        options.case = ZERO_CASES
+    if options.page_poison and options.kernel != 'debug':
+        parser.error('--page-poison is for --kernel debug; User Mode Linux '
+                     'does so anyway')
+    if options.case == '*' and (options.init_on_free or options.page_poison):
+        options.case = FILLED_CASES
     return options
 
 
@@ -131,7 +139,8 @@ def run(options, env, tmp):
         fill = kernels.ZERO if options.init_on_free else kernels.POISON
         command = kernels.uml_command(env, tmp, fill)
     else:
-        command = kernels.qemu_command(env, tmp)
+        fill = (kernels.POISON,) if options.page_poison else ()
+        command = kernels.qemu_command(env, tmp, fill)
     results, lines = ktap.Results(), []
     timeout = options.timeout or TIMEOUTS[options.kernel] \
         + (options.steps or 0) / STEPS_A_SECOND
@@ -195,6 +204,8 @@ def try_again(results, lines, options, env):
 def wrong_skips(results, options):
     """Lines about cases that had to run in this kernel and were skipped."""
     allowed = SKIPS + SKIPS_IN[options.kernel]
+    if options.page_poison:
+        allowed = FILLED + tuple(set(allowed) - set(EMPTY))
     # Of other kinds of fuzzing there is no round.
     allowed += ('',) if options.fuzz else ()
     return [f'{name} must not be skipped here'

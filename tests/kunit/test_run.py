@@ -47,7 +47,7 @@ def made_up_runs(monkeypatch, tmp_path):
     """runs(log, ...): what booting prints each time; the exit status, and what
     was asked for.
     """
-    def all_of(*logs, kernel='debug'):
+    def all_of(*logs, kernel='debug', page_poison=False):
         left, asked = list(logs), []
 
         def boot(options, env, tmp):
@@ -58,7 +58,8 @@ def made_up_runs(monkeypatch, tmp_path):
 
         monkeypatch.setattr(run, 'run', boot)
         options = argparse.Namespace(kernel=kernel, mutant=None, suite='*',
-                                     case='*', fuzz=None)
+                                     case='*', fuzz=None,
+                                     page_poison=page_poison)
         status = run.run_and_report(options, {})
         assert not left
         return status, asked
@@ -140,6 +141,14 @@ def test_a_case_is_skipped_where_it_may_be(runs, capsys, kernel, why, status):
     assert out.endswith(f'\n1 passed, {status} failed, 1 skipped\n')
 
 
+@pytest.mark.parametrize('why', run.FILLED + run.EMPTY)
+def test_where_pages_are_poisoned_others_are_skipped(runs, why):
+    lines = log({'a': 'ok', 'b': 'ok'}, skips={'b': why})
+    for poison in False, True:
+        status = runs(lines, page_poison=poison)[0]
+        assert status == ((why in run.EMPTY) == poison)
+
+
 def test_leaks_have_to_be_looked_for(runs, capsys):
     lines = log({'a': 'ok'})
     lines.remove(run.ktap.SEARCHED)
@@ -157,11 +166,19 @@ def test_in_a_tree_the_kernel_may_complain_at_boot(tmp_path, at, found):
 
 
 def test_where_free_pages_are_zero_some_cases_look():
-    assert run.parse_arguments(['--init-on-free']).case == run.ZERO_CASES
+    assert run.parse_arguments(['--init-on-free']).case == run.FILLED_CASES
     assert run.parse_arguments(['--init-on-free', '--case', 'a']).case == 'a'
     for kernel in 'uml-new', 'debug':
         with pytest.raises(SystemExit):
             run.parse_arguments(['--init-on-free', '--kernel', kernel])
+
+
+def test_where_free_pages_are_poisoned_some_cases_look():
+    words = ['--page-poison', '--kernel', 'debug']
+    assert run.parse_arguments(words).case == run.FILLED_CASES
+    for kernel in 'uml', 'uml-new':
+        with pytest.raises(SystemExit):
+            run.parse_arguments(['--page-poison', '--kernel', kernel])
 
 
 def test_where_waiting_takes_no_time_nothing_is_late(runs):
