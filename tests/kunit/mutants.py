@@ -79,6 +79,12 @@ CANARIES = [
            '\t\tlist_splice_init(&buf->runs, &returning);\n',
            '\tlist_splice_init(&buf->runs, &returning);\n',
            'virtio_balloon_smoke', r'is free while (owned|returning)'),
+    Mutant('held_page_written',
+           '\tvb_account(&buf->runs, 1);\n',
+           '\tvb_account(&buf->runs, 1);\n'
+           '\tclear_page(page_address(list_first_entry(&buf->runs,\n'
+           '\t\t\t\t\t\t struct page, lru)));\n',
+           'virtio_balloon_smoke', r'was written to while owned'),
     Mutant('double_completion',
            '\t\tq->used(vb, buf);\n\t\tvb_buf_put(q, buf);\n',
            '\t\tq->used(vb, buf);\n\t\tvb_buf_put(q, buf);\n'
@@ -231,6 +237,37 @@ MUTANTS = [
     Mutant('migrated_page_not_managed',
            '\tif (!vb->oom)\n\t\tvb_adjust_run(page, 1);\n', '',
            'virtio_balloon_migration', failed('mem_total_stays_')),
+    # What a random host looks at
+    Mutant('counted_wrong',
+           '\tvb_account(&buf->runs, 1);\n\tatomic_long_add(nr, &vb->held);',
+           '\tvb_account(&buf->runs, 1);\n'
+           '\tatomic_long_add(nr - (nr == 7), &vb->held);',
+           'virtio_balloon_fuzz', r'\d+ according to the driver'),
+    Mutant('published_wrong',
+           'vb_publish(vb, atomic_long_read(&vb->held) * VB_PPP);',
+           'vb_publish(vb, (atomic_long_read(&vb->held) & ~1UL) * VB_PPP);',
+           'virtio_balloon_fuzz', r'`actual` is \d+, with|, actual \d+'),
+    Mutant('tries_without_a_pause',
+           '\t\t*delay = msecs_to_jiffies(vb_backoff_ms(vb->retries++));\n'
+           '\t\treturn VB_FLOOR;\n',
+           '\t\t*delay = 0;\n\t\treturn VB_FLOOR;\n',
+           'virtio_balloon_fuzz', r'accesses to the device|does not end'),
+    Mutant('leaves_without_a_word',
+           '\twhile (!rc && !vb_has_all_back(vb)) {\n',
+           '\twhile (0 && !vb_has_all_back(vb)) {\n',
+           'virtio_balloon_fuzz', r'of the host\'s were not announced'),
+    Mutant('mem_total_drifts',
+           '\tif (!vb->oom)\n\t\tvb_adjust_run(page, 1);\n', '',
+           'virtio_balloon_fuzz', r'the guest has \d+ pages, it had \d+'),
+    # The other suites
+    Mutant('no_room_for_stop',    # B35
+           '\tif (q->vq->num_free < 2)\n', '\tif (!q->vq->num_free)\n',
+           'virtio_balloon_hostile', failed('d15_')),
+    Mutant('failed_probe_leaves_queues',
+           '\t\tvirtio_reset_device(vb->vdev);\n\t\tvb_del_queues(vb);\n'
+           '\t}\n\treturn rc;\n',
+           '\t\tvirtio_reset_device(vb->vdev);\n\t}\n\treturn rc;\n',
+           'virtio_balloon_fault', r'never deleted'),
 ]
 
 BY_NAME = {mutant.name: mutant for mutant in CANARIES + MUTANTS}
