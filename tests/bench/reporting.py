@@ -65,7 +65,8 @@ EXPERIMENTS = (
                                       'times': 5}),),
         (Case('512 MiB of 1 GiB', {'mem': '1G', 'mib': 512, 'times': 1}),),
         shown=('until RSS is back', 'guest CPU'),
-        notes='Nine tenths of it. mm waits two seconds before it reports.'),
+        notes='Nine tenths of it. mm waits two seconds before it reports. '
+        'CPU is counted in steps of 10 ms.'),
     Experiment(
         'loop', 'free page reporting: a program that takes memory and frees '
         'it in a loop',
