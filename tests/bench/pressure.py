@@ -318,7 +318,8 @@ EXPERIMENTS = (
         notes='`reached` is how far the balloon came. This driver stops at '
         'its floor, which is the point. Then a program takes 300 MiB out of '
         'the balloon and keeps them, and the host still asks for them: users '
-        'of Firecracker saw older kernels take all of a CPU for that.'),
+        'of Firecracker saw the driver of older kernels take all of a CPU for '
+        'that; that of 6.1 does not.'),
     Experiment(
         'storm', 'four programs at once want what the balloon has',
         measure_storm,

@@ -64,7 +64,7 @@ def plot(result):
                     color=COLOURS[arm.name], label=arm.label)
     top.set_ylabel('GiB in the balloon')
     top.set_title(case['label'], fontsize=9)
-    top.legend(loc='lower center')
+    top.legend(loc='upper right')
     bottom.set_ylabel('speed of a program\nin the guest, %')
     bottom.axhline(100, color='#999999', lw=0.8, ls=':')
     bottom.set_ylim(0)
@@ -88,9 +88,9 @@ EXPERIMENTS = (
               {'mem': '2G', 'smp': 1}),),
         arms=(STOCK, OURS), plot=plot,
         notes='With the newer QEMU, if there is one. The plot is of the '
-        'median round. Work lost and percentiles are as in `disturb`. QEMU '
-        'discards memory 4 KiB at a time, and for each piece its kernel '
-        'interrupts every CPU that runs a part of the guest just then: a '
-        'piece took 16 us here while the program ran, and 2 us while it did '
-        'not.'),
+        'median round; 100 % is the median speed while nothing moves. Work '
+        'lost and percentiles are as in `disturb`. QEMU discards memory 4 KiB '
+        'at a time, and for each piece its kernel interrupts every CPU that '
+        'runs a part of the guest just then: traced once, a piece took 16 us '
+        'here while the program ran, and 2 us while it did not.'),
 )
