@@ -412,10 +412,12 @@ static void small_blocks_are_not_all_lent(struct kunit *test)
 	const unsigned int order = ilog2(MIB / 4);
 	struct fh *host = guest_plug(test, HINT);
 	unsigned long before, lent, left;
+	LIST_HEAD(smaller);
 	LIST_HEAD(hoard);
 
 	guest_set("floor", "4");
 	KUNIT_EXPECT_EQ(test, guest_set("hint_order", "6"), 0);
+	leave_small_blocks(&smaller, order - 1);	/* for the floor */
 	leave_small_blocks(&hoard, order);
 	before = free_blocks(order);
 	fh_hint(host, 2);
@@ -426,6 +428,7 @@ static void small_blocks_are_not_all_lent(struct kunit *test)
 	KUNIT_EXPECT_GT(test, lent, 3 * left);
 	KUNIT_EXPECT_LE(test, lent, before - before / 16);
 	guest_unhoard(&hoard);
+	guest_unhoard(&smaller);
 }
 
 static void the_smallest_blocks_are_as_asked_for(struct kunit *test)
