@@ -260,9 +260,9 @@ MUTANTS = [
            '\tif (!vb->oom)\n\t\tvb_adjust_run(page, 1);\n', '',
            'virtio_balloon_fuzz', r'the guest has \d+ pages, it had \d+'),
     # The other suites
-    Mutant('no_room_for_stop',    # B35
-           '\tif (q->vq->num_free < 2)\n', '\tif (!q->vq->num_free)\n',
-           'virtio_balloon_hostile', failed('d15_')),
+    Mutant('first_word_believed',    # D12
+           '#define VB_HINT_QUIET\t\t(HZ / 50)', '#define VB_HINT_QUIET\t\t0',
+           'virtio_balloon_hostile', failed('d12_a_stop_taken_')),
     Mutant('failed_probe_leaves_queues',
            '\t\tvirtio_reset_device(vb->vdev);\n\t\tvb_del_queues(vb);\n'
            '\t}\n\treturn rc;\n',
