@@ -82,8 +82,8 @@ CANARIES = [
     Mutant('held_page_written',
            '\tvb_account(&buf->runs, 1);\n',
            '\tvb_account(&buf->runs, 1);\n'
-           '\tclear_page(page_address(list_first_entry(&buf->runs,\n'
-           '\t\t\t\t\t\t struct page, lru)));\n',
+           '\tmemset(page_address(list_first_entry(&buf->runs, struct page,\n'
+           '\t\t\t\t\t     lru)) + 8, 0, PAGE_SIZE - 16);\n',
            'virtio_balloon_smoke', r'was written to while owned'),
     Mutant('double_completion',
            '\t\tq->used(vb, buf);\n\t\tvb_buf_put(q, buf);\n',
